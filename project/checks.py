@@ -1,0 +1,34 @@
+"""What `manage.py check` says about the configuration beyond Django's own checks."""
+
+import difflib
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+
+from project.settings import env
+
+
+@register
+def names_are_known(**_: Any) -> list[CheckMessage]:
+    """Report variables that look like settings of ours and are not: most often misspelt ones."""
+    found = []
+    for name in env.unknown_names(prefix="PICTOR_"):
+        if name in OTHER_NAMES:
+            continue
+        close = difflib.get_close_matches(name, env.names, n=1)
+        hint = f"Did you mean {close[0]}?" if close else "docs/configuration.md lists all settings."
+        found.append(Warning(f"{name} is set, but there is no such setting.", hint=hint, id="pictor.W001"))
+    return found
+
+
+@register
+def delivery_fits_the_storage(**_: Any) -> list[CheckMessage]:
+    """Only S3 can hand out links of its own."""
+    if settings.IMAGE_DELIVERY == "redirect" and not settings.S3_BUCKET:
+        message = "PICTOR_IMAGE_DELIVERY=redirect needs images in S3, but PICTOR_S3_BUCKET is not set."
+        return [Error(message, hint="Set PICTOR_S3_BUCKET, or use PICTOR_IMAGE_DELIVERY=stream.", id="pictor.E001")]
+    return []
+
+
+OTHER_NAMES = {"PICTOR_DEVICE"}  # set by `manage.py workers` for each worker, not by people

@@ -1,0 +1,252 @@
+"""Every setting of Pictor, read from the environment or `.env`; docs/configuration.md describes each one."""
+
+import sys
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from project.environment import Environment, read_dotenv
+from project.secrets import read_or_create
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+read_dotenv(BASE_DIR / ".env")
+env = Environment()
+
+# --- Places -----------------------------------------------------------------------------------------------
+
+DATA_DIR = Path(env.str("PICTOR_DATA_DIR", default=str(BASE_DIR / "var"))).resolve()
+CREDENTIALS_DIR = DATA_DIR / "credentials"
+
+# --- Web --------------------------------------------------------------------------------------------------
+
+DEBUG = env.bool("PICTOR_DEBUG", default=False)
+SECRET_KEY = env.str("PICTOR_SECRET_KEY", default="") or read_or_create(CREDENTIALS_DIR / "secret_key")
+HOST = env.str("PICTOR_HOST", default="127.0.0.1")
+PORT = env.int("PICTOR_PORT", default=8000)
+ALLOWED_HOSTS = env.list("PICTOR_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("PICTOR_CSRF_TRUSTED_ORIGINS", default=[])
+MAX_BODY_BYTES = env.int("PICTOR_MAX_BODY_BYTES", default=1024 * 1024)
+DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+
+# One switch for the production profile: behind TLS, cookies and redirects must insist on it.
+HTTPS = env.bool("PICTOR_HTTPS", default=False)
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_REDIRECT_EXEMPT = [r"^health/"]
+X_FRAME_OPTIONS = "DENY"
+
+ROOT_URLCONF = "project.urls"
+ASGI_APPLICATION = "project.asgi.application"
+LOGIN_URL = "rest_framework:login"
+LOGIN_REDIRECT_URL = "/api/"
+LOGOUT_REDIRECT_URL = "/api/auth/login/"
+STATIC_URL = "static/"
+SERVESTATIC_USE_FINDERS = True  # straight from the installed packages: no collectstatic step to forget
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_filters",
+    "rest_framework",
+    "knox",
+    "generation",
+    "api",
+    "project",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "servestatic.middleware.ServeStaticMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+REST_FRAMEWORK: dict[str, Any] = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "api.authentication.ApiKeyAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": [
+        "rest_framework.permissions.IsAuthenticated",
+        "api.authentication.HasScope",
+    ],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer", "api.renderers.PageRenderer"],
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+DRF_STANDARDIZED_ERRORS = {
+    "EXCEPTION_HANDLER_CLASS": "api.errors.ProblemHandler",
+    "EXCEPTION_FORMATTER_CLASS": "api.errors.ProblemFormatter",
+}
+KNOX_TOKEN_MODEL = "api.ApiKey"
+REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_PREFIX": "pictor_", "TOKEN_TTL": None}
+
+# --- Database ---------------------------------------------------------------------------------------------
+
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}")}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    # IMMEDIATE takes the write lock at BEGIN: without it two processes that read and then write both fail.
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=2000;",
+    }
+USE_TZ = True
+TIME_ZONE = env.str("PICTOR_TIME_ZONE", default="UTC")
+
+# --- Broker and Celery ------------------------------------------------------------------------------------
+
+# A Unix socket path holds at most 107 bytes, so a deep folder gets a short private one beside it in /tmp.
+EMBEDDED_REDIS_SOCKET = DATA_DIR / "redis" / "redis.sock"
+if len(str(EMBEDDED_REDIS_SOCKET)) > 100:
+    _digest = sha256(str(DATA_DIR).encode()).hexdigest()[:16]
+    EMBEDDED_REDIS_SOCKET = Path(tempfile.gettempdir()) / f"pictor-{_digest}" / "redis.sock"
+
+REDIS_URL = env.str("REDIS_URL", default="")
+BROKER_URL = env.str("BROKER_URL", default="") or REDIS_URL or f"redis+socket://{EMBEDDED_REDIS_SOCKET}"
+BROKER_PREFIX = env.str("PICTOR_BROKER_PREFIX", default="pictor:")
+BROKER_TIMEOUT_SECONDS = env.float("PICTOR_BROKER_TIMEOUT_SECONDS", default=5)
+
+CELERY_BROKER_URL = BROKER_URL
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_ACKS_ON_FAILURE = True
+CELERY_TASK_ACKS_ON_TIMEOUT = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
+CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = CELERY_EVENT_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_POOL = "threads"
+CELERY_WORKER_SEND_TASK_EVENTS = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_REDIRECT_STDOUTS = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+if BROKER_URL.startswith("amqp"):
+    CELERY_TASK_DEFAULT_QUEUE_TYPE = CELERY_TASK_CREATE_MISSING_QUEUE_TYPE = "quorum"
+    CELERY_TASK_DEFAULT_EXCHANGE_TYPE = "topic"
+    CELERY_BROKER_HEARTBEAT = 10
+    CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {"confirm_publish": True}
+else:
+    # Without socket timeouts a half-open connection hangs a worker or a request for ever.
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "global_keyprefix": BROKER_PREFIX,
+        "visibility_timeout": 1800,
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": BROKER_TIMEOUT_SECONDS,
+        "socket_connect_timeout": 2,
+        "socket_keepalive": True,
+        "health_check_interval": 5,
+    }
+
+# --- Generations ------------------------------------------------------------------------------------------
+
+MAX_PROMPT_LENGTH = env.int("PICTOR_MAX_PROMPT_LENGTH", default=2000)
+LEASE_SECONDS = env.float("PICTOR_LEASE_SECONDS", default=15)
+BEAT_SECONDS = env.float("PICTOR_BEAT_SECONDS", default=1)
+SWEEP_SECONDS = env.float("PICTOR_SWEEP_SECONDS", default=1)
+REDISPATCH_SECONDS = env.float("PICTOR_REDISPATCH_SECONDS", default=10)
+MAX_ATTEMPTS = env.int("PICTOR_MAX_ATTEMPTS", default=3)
+DEVICES = env.str("PICTOR_DEVICES", default="auto")
+
+# --- Images -----------------------------------------------------------------------------------------------
+
+S3_BUCKET = env.str("PICTOR_S3_BUCKET", default="")
+IMAGE_DELIVERY = env.choice("PICTOR_IMAGE_DELIVERY", default="stream", options=("stream", "redirect"))
+MEDIA_ROOT = DATA_DIR / "media"
+STORAGES: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+if S3_BUCKET:
+    STORAGES["default"] = {
+        "BACKEND": "storages.backends.s3.S3Storage",
+        "OPTIONS": {
+            "bucket_name": S3_BUCKET,
+            "endpoint_url": env.str("PICTOR_S3_ENDPOINT_URL", default="") or None,
+            "region_name": env.str("PICTOR_S3_REGION", default="us-east-1"),
+            "access_key": env.str("PICTOR_S3_ACCESS_KEY_ID", default="") or None,
+            "secret_key": env.str("PICTOR_S3_SECRET_ACCESS_KEY", default="") or None,
+            "addressing_style": env.choice(
+                "PICTOR_S3_ADDRESSING_STYLE", default="auto", options=("auto", "path", "virtual")
+            ),
+            "querystring_expire": env.int("PICTOR_S3_URL_SECONDS", default=300),
+            "signature_version": "s3v4",  # version 2, the default for links, is refused by many servers
+            "default_acl": None,
+            "file_overwrite": False,
+        },
+    }
+
+# --- Pages ------------------------------------------------------------------------------------------------
+
+FLOWER_PORT = env.int("PICTOR_FLOWER_PORT", default=5555)
+UNFOLD = {
+    "SITE_TITLE": "Pictor",
+    "SITE_HEADER": "Pictor",
+    "SITE_SUBHEADER": "Prompts become pictures",
+    "SITE_URL": "/api/",
+    "SITE_SYMBOL": "brush",
+    "SHOW_HISTORY": False,
+    "SHOW_BACK_BUTTON": True,
+    "SIDEBAR": {"navigation": "project.pages.sidebar"},
+    "DASHBOARD_CALLBACK": "project.pages.dashboard",
+}
+
+# --- Logs -------------------------------------------------------------------------------------------------
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"without_revoke_warnings": {"()": "project.logs.WithoutRevokeWarnings"}},
+    "formatters": {"line": {"()": "project.logs.LineFormatter"}},
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "stream": sys.stderr,
+            "formatter": "line",
+            "filters": ["without_revoke_warnings"],
+        }
+    },
+    "root": {"handlers": ["stderr"], "level": env.str("PICTOR_LOG_LEVEL", default="INFO").upper()},
+    "loggers": {
+        "uvicorn.access": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},
+        "celery.app.trace": {"level": "WARNING"},
+        "httpx": {"level": "WARNING"},
+    },
+}

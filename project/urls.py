@@ -1,0 +1,20 @@
+"""Where everything is: the API, the admin, health."""
+
+from django.contrib import admin
+from django.urls import include, path
+from django.views.generic import RedirectView
+
+from api import errors, health
+
+urlpatterns = [
+    path("", RedirectView.as_view(url="/api/"), name="home"),
+    path("api/", include("api.urls")),
+    path("admin/", admin.site.urls),
+    path("health/live", health.live, name="live"),
+    path("health/ready", health.ready, name="ready"),
+]
+
+handler400 = errors.bad_request
+handler403 = errors.forbidden
+handler404 = errors.not_found
+handler500 = errors.server_error
