@@ -1,0 +1,33 @@
+"""The domain's settings, typed: the one place where `generation` reads `django.conf.settings`."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from django.conf import settings
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What the domain needs to know; docs/configuration.md describes each value."""
+
+    base_dir: Path
+    max_prompt_length: int
+    lease: timedelta
+    beat_seconds: float
+    sweep_seconds: float
+    redispatch: timedelta
+    max_attempts: int
+
+
+def configuration() -> Configuration:
+    """The settings as they are now (tests override them)."""
+    return Configuration(
+        base_dir=settings.BASE_DIR,
+        max_prompt_length=settings.MAX_PROMPT_LENGTH,
+        lease=timedelta(seconds=settings.LEASE_SECONDS),
+        beat_seconds=settings.BEAT_SECONDS,
+        sweep_seconds=settings.SWEEP_SECONDS,
+        redispatch=timedelta(seconds=settings.REDISPATCH_SECONDS),
+        max_attempts=settings.MAX_ATTEMPTS,
+    )

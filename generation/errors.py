@@ -1,0 +1,34 @@
+"""What can go wrong in the domain.
+
+GenerationError
+├── InvalidParameters   a request that no model could serve as asked; names each field
+├── AlreadyFinished     cancel of a generation that has succeeded or failed
+├── NotFinished         delete of a generation that still waits or runs
+└── NotRetryable        retry of a generation that has not failed and was not cancelled
+"""
+
+from collections.abc import Mapping
+
+
+class GenerationError(Exception):
+    """Base of the domain's errors; the message says what to do."""
+
+
+class InvalidParameters(GenerationError):
+    """Some parameters of a request cannot be used; `fields` maps each to a sentence."""
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{name}: {sentence}" for name, sentence in fields.items()))
+        self.fields = dict(fields)
+
+
+class AlreadyFinished(GenerationError):
+    """Cancel came after the generation had succeeded or failed."""
+
+
+class NotFinished(GenerationError):
+    """Delete came while the generation was waiting or running."""
+
+
+class NotRetryable(GenerationError):
+    """Retry of a generation that has neither failed nor been cancelled."""

@@ -1,0 +1,69 @@
+"""The thread that keeps a worker's leases alive and carries the database's wishes to it."""
+
+import logging
+from threading import Event, Thread
+from typing import TYPE_CHECKING
+
+from celery.worker.consumer import Consumer
+from django.db import Error, connection
+from django.db.models.functions import Now
+
+from generation.conf import configuration
+from generation.models import Device
+from generation.models.generation import beat
+
+if TYPE_CHECKING:
+    from generation.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+
+class Heartbeat(Thread):
+    """Once a second: renew all leases, note progress, see cancels and lost claims, follow the device's row."""
+
+    def __init__(self, worker: "Worker", *, consumer: Consumer) -> None:
+        super().__init__(name="heartbeat", daemon=True)
+        self.worker = worker
+        self.consumer = consumer
+        self._stopped = Event()
+
+    def run(self) -> None:
+        """Beat until stopped; a database that is away for a while ends nothing here."""
+        interval = configuration().beat_seconds
+        while True:
+            try:
+                self.beat()
+            except Error as error:
+                logger.warning("No heartbeat, the database answers: %s", error)
+                connection.close()
+            except Exception:
+                # Whatever it is, the leases of running generations depend on this thread going on.
+                logger.exception("A heartbeat failed.")
+            if self._stopped.wait(interval):
+                connection.close()
+                return
+
+    def stop(self) -> None:
+        """Stop after the current beat and wait for that."""
+        self._stopped.set()
+        self.join(timeout=10)
+
+    def beat(self) -> None:
+        """One beat."""
+        self.renew_leases()
+        device = self.worker.device
+        Device.objects.filter(pk=device.pk).update(heartbeat_at=Now(), loaded=sorted(self.worker.runtime.loaded))
+        device.refresh_from_db()
+        if not self.worker.is_draining.is_set():
+            self.worker.consume_assigned_queues(self.consumer)
+
+    def renew_leases(self) -> None:
+        """Renew the lease of every run and tell each what the database knows about it."""
+        watches = self.worker.watches()
+        if not watches:
+            return
+        steps = {watch.claim_token: (watch.step, watch.total) for watch in watches}
+        held = beat(steps, lease=configuration().lease)
+        for watch in watches:
+            watch.is_lost = watch.claim_token not in held
+            watch.is_cancel_requested = held.get(watch.claim_token, False)

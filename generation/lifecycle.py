@@ -1,0 +1,52 @@
+"""The life of a generation: its statuses, who may follow whom, and how an attempt can end.
+
+    queued ──claim──► running ──succeed──► succeeded
+      ▲                 │ ├────fail─────► failed
+      └─release, rescue─┘ └───cancel────► cancelled ◄──withdraw── queued
+
+`succeeded`, `failed` and `cancelled` are final. That somebody asked a running generation to stop is a field
+(`cancel_requested_at`), not a status: until the worker has stopped, it runs.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Status(StrEnum):
+    """Where a generation is."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Outcome(StrEnum):
+    """How an attempt ended; `RUNNING` until it has."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    RELEASED = "released"
+    LOST = "lost"
+
+
+class Transition(NamedTuple):
+    """One allowed step: the status it starts from and the one it leads to."""
+
+    source: Status
+    target: Status
+
+
+CLAIM = Transition(Status.QUEUED, Status.RUNNING)
+SUCCEED = Transition(Status.RUNNING, Status.SUCCEEDED)
+FAIL = Transition(Status.RUNNING, Status.FAILED)
+CANCEL = Transition(Status.RUNNING, Status.CANCELLED)
+WITHDRAW = Transition(Status.QUEUED, Status.CANCELLED)
+RELEASE = Transition(Status.RUNNING, Status.QUEUED)
+
+FINISHED = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
+STATUS_CHOICES = [(status.value, status.value) for status in Status]
+OUTCOME_CHOICES = [(outcome.value, outcome.value) for outcome in Outcome]

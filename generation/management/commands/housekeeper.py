@@ -1,0 +1,39 @@
+"""`manage.py housekeeper`: does the chores every second until it is told to stop."""
+
+import logging
+import signal
+from threading import Event
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.db import Error, connection
+
+from generation.conf import configuration
+from generation.housekeeping import CHORES
+
+logger = logging.getLogger(__name__)
+
+
+class Command(BaseCommand):
+    help = "Dispatches what waits, rescues what was lost, removes stray files. Any number of them may run."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run until SIGTERM or SIGINT."""
+        stopped = Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stopped.set())
+        logger.info("The housekeeper is at work.")
+        while not stopped.wait(configuration().sweep_seconds):
+            do_chores()
+
+
+def do_chores() -> None:
+    """Every chore once; one that fails keeps none of the others from being done."""
+    for chore in CHORES:
+        try:
+            chore()
+        except Error as error:
+            logger.warning("%s waits, the database answers: %s", chore.__name__, error)
+            connection.close()
+        except Exception:
+            logger.exception("%s failed; it is tried again.", chore.__name__)

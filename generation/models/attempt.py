@@ -1,0 +1,64 @@
+"""An attempt: one claim of a generation by a worker, and how it ended."""
+
+from django.db import models
+from django.db.models.functions import Now
+
+from generation.lifecycle import OUTCOME_CHOICES, Outcome
+from generation.models.device import Device
+
+
+class AttemptQuerySet(models.QuerySet["Attempt"]):
+    """Questions about many attempts."""
+
+    def lost(self) -> "AttemptQuerySet":
+        """Those whose worker was not heard of again."""
+        return self.filter(outcome=Outcome.LOST)
+
+    def with_stray_files(self) -> "AttemptQuerySet":
+        """Ended without success, so whatever they may have stored is nobody's; not looked after yet."""
+        ended_badly = self.exclude(outcome__in=(Outcome.RUNNING, Outcome.SUCCEEDED))
+        return ended_badly.filter(files_removed_at=None)
+
+
+class Attempt(models.Model):
+    """One run of a generation on one device."""
+
+    generation = models.ForeignKey("generation.Generation", on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveIntegerField()
+    dispatch_no = models.PositiveIntegerField()
+    claim_token = models.UUIDField(unique=True)
+    device = models.ForeignKey(Device, on_delete=models.SET_NULL, null=True, related_name="attempts")
+    worker = models.CharField(max_length=250, help_text="The device's name at that time, kept if its row goes.")
+    started_at = models.DateTimeField(db_default=Now())
+    ended_at = models.DateTimeField(null=True)
+    outcome = models.CharField(max_length=10, choices=OUTCOME_CHOICES, default=Outcome.RUNNING)
+    step = models.PositiveIntegerField(null=True, help_text="Denoise steps done when it ended.")
+    pipeline_seconds = models.FloatField(null=True, help_text="Time inside the pipeline call.")
+    store_seconds = models.FloatField(null=True, help_text="Time to encode the images and put them on storage.")
+    peak_memory_bytes = models.BigIntegerField(null=True)
+    error_code = models.CharField(max_length=50, blank=True)
+    error_detail = models.TextField(blank=True)
+    files_removed_at = models.DateTimeField(null=True)
+
+    objects = AttemptQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["number"]
+        constraints = [models.UniqueConstraint(fields=["generation", "number"], name="attempts_are_numbered")]
+
+    def __str__(self) -> str:
+        return f"attempt {self.number} of {self.generation_id}"
+
+    def close(self, outcome: Outcome, *, step: int | None = None, code: str = "", detail: str = "") -> None:
+        """Note how it ended; the timings and the peak memory that were set on the instance are kept too."""
+        self.outcome = outcome
+        self.step = step
+        self.error_code = code
+        self.error_detail = detail
+        self.ended_at = Now()
+        self.save(
+            update_fields=[
+                "outcome", "step", "error_code", "error_detail", "ended_at",
+                "pipeline_seconds", "store_seconds", "peak_memory_bytes",
+            ]
+        )  # fmt: skip

@@ -1,0 +1,57 @@
+"""A device: one GPU (or CPU) and the worker that drives it."""
+
+from datetime import timedelta
+
+from django.db import models
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from generation.models.diffusion_model import DiffusionModel, DiffusionModelQuerySet
+
+SILENT_AFTER = timedelta(seconds=15)
+
+
+class DeviceQuerySet(models.QuerySet["Device"]):
+    """Questions about many devices."""
+
+    def alive(self) -> "DeviceQuerySet":
+        """Those whose worker has been heard of lately."""
+        return self.filter(heartbeat_at__gt=Now() - SILENT_AFTER)
+
+    def serving(self, model: DiffusionModel) -> "DeviceQuerySet":
+        """Those that take generations of `model`: not drained, and assigned to it or to everything."""
+        return self.filter(Q(serves=model) | Q(serves=None), is_drained=False).distinct()
+
+
+class Device(models.Model):
+    """One GPU or CPU of one host. Workers report into it; operators say what it should serve."""
+
+    host = models.CharField(max_length=200)
+    label = models.CharField(max_length=20, help_text="gpu0, gpu1, ... or cpu0, cpu1, ...")
+    kind = models.CharField(max_length=10, choices=[("cuda", "cuda"), ("cpu", "cpu")])
+    index = models.PositiveIntegerField()
+    name = models.CharField(max_length=200, help_text="What the hardware calls itself.")
+    memory_bytes = models.BigIntegerField()
+    slots = models.PositiveIntegerField(default=1, help_text="Generations that its worker takes at once.")
+    started_at = models.DateTimeField(null=True, help_text="When its worker started last.")
+    heartbeat_at = models.DateTimeField(null=True, help_text="When its worker was heard of last.")
+    loaded = models.JSONField(default=list, help_text="Slugs of the models that it holds in memory.")
+    serves = models.ManyToManyField(
+        DiffusionModel, blank=True, help_text="Models that it should serve; none chosen means all of them."
+    )
+    is_drained = models.BooleanField(default=False, help_text="Takes no new generations while this is set.")
+
+    objects = DeviceQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["host", "kind", "index"]
+        constraints = [models.UniqueConstraint(fields=["host", "label"], name="one_row_per_device")]
+
+    def __str__(self) -> str:
+        return f"{self.label}@{self.host}"
+
+    def models_to_serve(self) -> DiffusionModelQuerySet:
+        """The models whose generations this device takes: disabled ones too, for what was accepted before."""
+        if self.is_drained:
+            return DiffusionModel.objects.none()
+        return self.serves.all() if self.serves.exists() else DiffusionModel.objects.all()

@@ -1,0 +1,266 @@
+"""A generation: what a user asked for, where it is, and the only verbs that move it on."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from django.conf import settings
+from django.db import models, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from uuid_utils.compat import uuid7
+
+from generation.conf import configuration
+from generation.lifecycle import (
+    CANCEL,
+    CLAIM,
+    FAIL,
+    FINISHED,
+    RELEASE,
+    STATUS_CHOICES,
+    SUCCEED,
+    WITHDRAW,
+    Outcome,
+    Status,
+    Transition,
+)
+from generation.models.attempt import Attempt
+from generation.models.device import Device
+from generation.models.diffusion_model import DiffusionModel
+from generation.models.queries import GenerationQuerySet
+
+if TYPE_CHECKING:
+    from generation.models.image import Image
+
+MAX_SEED = 2**32 - 1
+MAX_BACK_OFF = 6  # doublings of the time until a message is published again
+
+
+class Generation(models.Model):
+    """One request for pictures. Its status moves only by the verbs below, each one conditional UPDATE."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="generations")
+    model = models.ForeignKey(DiffusionModel, on_delete=models.PROTECT, related_name="generations")
+
+    prompt = models.TextField()
+    negative_prompt = models.TextField(blank=True)
+    width = models.PositiveIntegerField()
+    height = models.PositiveIntegerField()
+    num_inference_steps = models.PositiveIntegerField()
+    guidance_scale = models.FloatField()
+    seed = models.BigIntegerField(help_text="Image i is drawn from seed + i.")
+    num_images = models.PositiveSmallIntegerField(default=1)
+    scheduler = models.CharField(max_length=40, blank=True, help_text="Empty: the model's own.")
+    image_format = models.CharField(max_length=10, default="png")
+    priority = models.SmallIntegerField(default=0)
+    pinned_to = models.ForeignKey(Device, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+
+    status = models.CharField(max_length=10, choices=STATUS_CHOICES, default=Status.QUEUED)
+    created_at = models.DateTimeField(db_default=Now())
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    cancel_requested_at = models.DateTimeField(null=True)
+    step = models.PositiveIntegerField(default=0)
+    total_steps = models.PositiveIntegerField()
+    error_code = models.CharField(max_length=50, blank=True)
+    error_detail = models.TextField(blank=True)
+
+    dispatch_no = models.PositiveIntegerField(default=0)
+    dispatched_at = models.DateTimeField(null=True)
+    redispatch_at = models.DateTimeField(null=True)
+    attempt_count = models.PositiveIntegerField(default=0)
+    claim_token = models.UUIDField(null=True)
+    lease_until = models.DateTimeField(null=True)
+
+    objects = GenerationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["owner", "-id"], name="generations_of_an_owner"),
+            models.Index(fields=["status", "model", "-priority", "id"], name="generations_in_line"),
+            models.Index(fields=["claim_token"], name="generations_by_claim", condition=~Q(claim_token=None)),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.status in FINISHED
+
+    @property
+    def task_id(self) -> str:
+        """The Celery task id of the latest dispatch; a fresh one each time, for workers remember revoked ids."""
+        return f"{self.pk}:{self.dispatch_no}"
+
+    @property
+    def fraction(self) -> float:
+        """The share of the denoise steps that are done, 0.0 to 1.0."""
+        return round(self.step / self.total_steps, 4) if self.total_steps else 0.0
+
+    # --- The verbs ----------------------------------------------------------------------------------------
+
+    def mark_dispatched(self) -> bool:
+        """Take the next dispatch number before publishing; False if somebody else did or it no longer waits."""
+        back_off = configuration().redispatch * 2 ** min(self.dispatch_no, MAX_BACK_OFF)
+        return self._update(
+            Q(status=Status.QUEUED, dispatch_no=self.dispatch_no),
+            dispatch_no=F("dispatch_no") + 1,
+            dispatched_at=Now(),
+            redispatch_at=Now() + back_off,
+        )
+
+    def unmark_dispatched(self) -> bool:
+        """Note that the latest dispatch will reach no worker, so that it is made anew at once."""
+        return self._update(
+            Q(status=Status.QUEUED, dispatch_no=self.dispatch_no), dispatched_at=None, redispatch_at=None
+        )
+
+    def claim(self, *, device: Device, dispatch_no: int) -> Attempt | None:
+        """Start an attempt on `device`; None if the dispatch is stale, cancelled, or meant for another device."""
+        token = uuid4()
+        meant_for_it = Q(pinned_to=None) | Q(pinned_to=device)
+        with transaction.atomic():
+            is_mine = self._move(
+                CLAIM,
+                meant_for_it & Q(dispatch_no=dispatch_no),
+                claim_token=token,
+                lease_until=Now() + configuration().lease,
+                started_at=Now(),
+                step=0,
+                attempt_count=F("attempt_count") + 1,
+            )
+            if not is_mine:
+                return None
+            return Attempt.objects.create(
+                generation=self,
+                number=self.attempt_count,
+                dispatch_no=dispatch_no,
+                claim_token=token,
+                device=device,
+                worker=str(device),
+            )
+
+    def succeed(self, attempt: Attempt, *, images: "Iterable[Image]") -> bool:
+        """End with `images`; False (and nothing stored) if the claim is lost or a cancel came first."""
+        with transaction.atomic():
+            is_done = self._finish(attempt, SUCCEED, Q(cancel_requested_at=None), step=F("total_steps"))
+            if is_done:
+                for image in images:
+                    image.save(force_insert=True)
+                attempt.close(Outcome.SUCCEEDED, step=self.total_steps)
+            return is_done
+
+    def fail(self, attempt: Attempt, *, code: str, detail: str, step: int | None = None) -> bool:
+        """End with an error; False if the claim is lost."""
+        with transaction.atomic():
+            is_done = self._finish(attempt, FAIL, Q(), error_code=code, error_detail=detail)
+            if is_done:
+                attempt.close(Outcome.FAILED, step=step, code=code, detail=detail)
+            return is_done
+
+    def cancel(self, attempt: Attempt, *, step: int | None = None) -> bool:
+        """End because somebody asked for it; False if the claim is lost."""
+        with transaction.atomic():
+            is_done = self._finish(attempt, CANCEL, Q())
+            if is_done:
+                attempt.close(Outcome.CANCELLED, step=step)
+            return is_done
+
+    def release(self, attempt: Attempt, *, step: int | None = None) -> bool:
+        """Go back to the queue because the worker stops; False if the claim is lost or a cancel came first."""
+        with transaction.atomic():
+            is_back = self._requeue(attempt, Q(cancel_requested_at=None))
+            if is_back:
+                attempt.close(Outcome.RELEASED, step=step)
+            return is_back
+
+    def rescue(self, attempt: Attempt) -> bool:
+        """Take it from a worker that was not heard of within the lease; False if it was, after all."""
+        detail = "The worker was not heard of within the lease: it died, hung, or lost the database."
+        return self._lose(attempt, Q(lease_until__lt=Now()), detail=detail)
+
+    def lose(self, attempt: Attempt, *, detail: str) -> bool:
+        """Take it from a worker that knows that its device has failed; False if the claim is lost already."""
+        return self._lose(attempt, Q(), detail=detail)
+
+    def withdraw(self) -> bool:
+        """Cancel it while it waits; False if it does not wait (any more)."""
+        return self._move(WITHDRAW, Q(), cancel_requested_at=Now(), finished_at=Now())
+
+    def request_cancel(self) -> bool:
+        """Ask its worker to stop; False if it does not run. A second request changes nothing and is True."""
+        self._update(Q(status=Status.RUNNING, cancel_requested_at=None), cancel_requested_at=Now())
+        self.refresh_from_db()
+        return self.status == Status.RUNNING
+
+    def _lose(self, attempt: Attempt, guard: Q, *, detail: str) -> bool:
+        """Close `attempt` as lost: cancelled if that was asked for, failed if it was the last, else queued again."""
+        with transaction.atomic():
+            losses = self.attempts.lost().count() + 1
+            if self.cancel_requested_at is not None:
+                has_moved = self._finish(attempt, CANCEL, guard)
+            elif losses >= configuration().max_attempts:
+                sentence = f"{losses} workers were lost while they ran it, so it is not tried again."
+                has_moved = self._finish(attempt, FAIL, guard, error_code="worker_lost", error_detail=sentence)
+            else:
+                has_moved = self._requeue(attempt, guard & Q(cancel_requested_at=None))
+            if has_moved:
+                attempt.close(Outcome.LOST, detail=detail)
+            return has_moved
+
+    def _requeue(self, attempt: Attempt, guard: Q) -> bool:
+        """Move back to the queue if `attempt` still holds the claim."""
+        return self._move(
+            RELEASE,
+            guard & Q(claim_token=attempt.claim_token),
+            claim_token=None,
+            lease_until=None,
+            dispatched_at=None,
+            redispatch_at=None,
+            step=0,
+        )
+
+    def _finish(self, attempt: Attempt, transition: Transition, guard: Q, **changes: Any) -> bool:
+        """Move to a final status if `attempt` still holds the claim."""
+        return self._move(
+            transition,
+            guard & Q(claim_token=attempt.claim_token),
+            claim_token=None,
+            lease_until=None,
+            finished_at=Now(),
+            **changes,
+        )
+
+    def _move(self, transition: Transition, guard: Q, **changes: Any) -> bool:
+        """The one place where a status changes: an UPDATE that takes effect only from the transition's source."""
+        return self._update(guard & Q(status=transition.source), status=transition.target, **changes)
+
+    def _update(self, guard: Q, **changes: Any) -> bool:
+        """Change this row if `guard` holds for it at that moment; the instance then shows the row as it is."""
+        is_changed = bool(Generation.objects.filter(guard, pk=self.pk).update(**changes))
+        if is_changed:
+            self.refresh_from_db()
+        return is_changed
+
+
+def beat(steps: dict[UUID, tuple[int, int]], *, lease: timedelta) -> dict[UUID, bool]:
+    """Renew the lease of every claim in `steps` (claim token -> step and total) and note its progress.
+
+    Returns, for each claim that still holds, whether its cancel was requested; lost claims are missing.
+    """
+    held = Generation.objects.running().filter(claim_token__in=steps)
+    by_claim = {
+        field: models.Case(
+            *(models.When(claim_token=token, then=models.Value(pair[place])) for token, pair in steps.items()),
+            default=F(field),
+            output_field=models.PositiveIntegerField(),
+        )
+        for place, field in enumerate(("step", "total_steps"))
+    }
+    held.update(lease_until=Now() + lease, **by_claim)
+    return {token: requested is not None for token, requested in held.values_list("claim_token", "cancel_requested_at")}

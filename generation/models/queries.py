@@ -1,0 +1,67 @@
+"""Questions about many generations, by name."""
+
+from typing import TYPE_CHECKING
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import models
+from django.db.models import Case, Count, OuterRef, Q, Subquery, Value, When
+from django.db.models.functions import Coalesce, Now
+
+from generation.lifecycle import FINISHED, Status
+
+if TYPE_CHECKING:
+    from generation.models.diffusion_model import DiffusionModel
+    from generation.models.generation import Generation  # noqa: F401  named by the base class below
+
+
+class GenerationQuerySet(models.QuerySet["Generation"]):
+    """Every question that more than one place asks of the table."""
+
+    def owned_by(self, user: AbstractBaseUser) -> "GenerationQuerySet":
+        """The user's own."""
+        return self.filter(owner_id=user.pk)
+
+    def queued(self) -> "GenerationQuerySet":
+        """Waiting ones in the order in which they should run: priority first, then age."""
+        return self.filter(status=Status.QUEUED).order_by("-priority", "id")
+
+    def undispatched(self) -> "GenerationQuerySet":
+        """Waiting ones that no message has been published for."""
+        return self.queued().filter(dispatched_at=None)
+
+    def dispatched(self) -> "GenerationQuerySet":
+        """Waiting ones with a message on the way: the window that the broker holds."""
+        return self.queued().exclude(dispatched_at=None)
+
+    def overdue(self) -> "GenerationQuerySet":
+        """Dispatched ones that no worker has claimed in time: their message may be lost."""
+        return self.queued().filter(redispatch_at__lt=Now())
+
+    def running(self) -> "GenerationQuerySet":
+        """Those that a worker holds."""
+        return self.filter(status=Status.RUNNING)
+
+    def expired(self) -> "GenerationQuerySet":
+        """Running ones whose worker has not been heard of within the lease."""
+        return self.running().filter(lease_until__lt=Now())
+
+    def finished(self) -> "GenerationQuerySet":
+        """Those that will not change any more."""
+        return self.filter(status__in=FINISHED)
+
+    def for_model(self, model: "DiffusionModel") -> "GenerationQuerySet":
+        """Those that ask for `model`."""
+        return self.filter(model=model)
+
+    def with_position(self) -> "GenerationQuerySet":
+        """Annotate `position`: 1 for the next of its model to run, None for those that do not wait."""
+        ahead = (
+            self.model.objects.filter(status=Status.QUEUED, model=OuterRef("model"))
+            .filter(Q(priority__gt=OuterRef("priority")) | Q(priority=OuterRef("priority"), id__lt=OuterRef("id")))
+            .order_by()
+            .values("model")
+            .annotate(count=Count("pk"))
+            .values("count")
+        )
+        position = Coalesce(Subquery(ahead, output_field=models.IntegerField()), 0) + Value(1)
+        return self.annotate(position=Case(When(status=Status.QUEUED, then=position), default=None))

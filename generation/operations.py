@@ -1,0 +1,79 @@
+"""What the outside may do with generations: submit, cancel, retry, delete."""
+
+import secrets
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import transaction
+
+from generation import dispatch, storage
+from generation.errors import AlreadyFinished, InvalidParameters, NotFinished, NotRetryable
+from generation.lifecycle import Status
+from generation.models import Device, Generation
+from generation.models.generation import MAX_SEED
+from generation.parameters import Parameters, Wishes, resolve
+
+PARAMETERS_OF_A_ROW = tuple(Parameters.__dataclass_fields__)
+
+
+def submit(wishes: Wishes, *, owner: AbstractBaseUser, pinned_to: Device | None = None) -> Generation:
+    """Accept a request: the row is stored, and after the commit it is dispatched as soon as there is room.
+
+    Raises InvalidParameters; then nothing is stored.
+    """
+    if wishes.priority > 0 and not getattr(owner, "is_staff", False):
+        raise InvalidParameters({"priority": "Only staff may ask for a priority above 0."})
+    parameters = resolve(wishes, draw_seed=draw_seed)
+    values = {name: getattr(parameters, name) for name in PARAMETERS_OF_A_ROW}
+    return accept(owner=owner, values=values, pinned_to=pinned_to)
+
+
+def accept(*, owner: AbstractBaseUser, values: dict[str, object], pinned_to: Device | None) -> Generation:
+    """Store one generation with checked values and have it dispatched after the commit."""
+    with transaction.atomic():
+        generation = Generation(owner_id=owner.pk, pinned_to=pinned_to, **values)
+        generation.total_steps = generation.num_inference_steps
+        generation.save(force_insert=True)
+        transaction.on_commit(lambda: dispatch.top_up(generation.model), robust=True)
+    return generation
+
+
+def cancel(generation: Generation) -> Generation:
+    """Cancel it at once if it waits; ask its worker to stop if it runs. Doing so twice is the same as once.
+
+    The returned row is `cancelled`, or `running` with `cancel_requested_at` set. Raises AlreadyFinished.
+    """
+    while True:
+        if generation.withdraw():
+            return generation
+        if generation.request_cancel():
+            # After the commit and never before: the flag in the database is what decides, this is only faster.
+            transaction.on_commit(lambda: dispatch.revoke(generation), robust=True)
+            return generation
+        if generation.status == Status.CANCELLED:
+            return generation
+        if generation.is_finished:
+            raise AlreadyFinished(f"It has {generation.status} already; there is nothing left to cancel.")
+        # Released to the queue between the two updates: it waits again, so it can be withdrawn.
+
+
+def retry(generation: Generation) -> Generation:
+    """Submit the same parameters, seed included, once more. Raises NotRetryable."""
+    if generation.status not in (Status.FAILED, Status.CANCELLED):
+        raise NotRetryable(f"It is {generation.status}; only failed and cancelled ones can be made again.")
+    values = {name: getattr(generation, name) for name in PARAMETERS_OF_A_ROW}
+    return accept(owner=generation.owner, values=values, pinned_to=None)
+
+
+def delete(generation: Generation) -> None:
+    """Remove a finished generation: its files, then its record. Raises NotFinished."""
+    if not generation.is_finished:
+        raise NotFinished(f"It is {generation.status}. Cancel it first, then delete it.")
+    # Files first: if storage fails half-way the record is still there, and deleting can be tried again.
+    for image in generation.images.all():
+        storage.remove_image(image)
+    generation.delete()
+
+
+def draw_seed() -> int:
+    """A seed that nobody can guess, within the range that clients may give."""
+    return secrets.randbelow(MAX_SEED + 1)

@@ -1,0 +1,176 @@
+"""One generation on this worker, from claim to commit; read it top to bottom."""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+import numpy as np
+from django.db import InterfaceError, OperationalError, connection
+
+from generation import dispatch, storage
+from generation.engines.encoding import encode, thumbnail
+from generation.engines.errors import DeviceLost, EngineError
+from generation.engines.types import GeneratedImages, ImageRequest
+from generation.lifecycle import Status
+from generation.models import Attempt, Generation, Image
+from generation.storage import Picture, StorageUnavailable
+from generation.watch import CancelRequested, ClaimLost, Draining, Watch
+from generation.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+PAUSES_WITHOUT_DATABASE_SECONDS = (0.5, 1, 2, 4, 8, 16)
+
+
+def run(generation_id: UUID, dispatch_no: int, *, worker: Worker) -> None:
+    """Run a dispatched generation. Returns, and never raises, whatever happens: Celery then acknowledges."""
+    generation = find(generation_id, dispatch_no)
+    if generation is None:
+        logger.info("Dispatch %s of %s is stale; nothing to do.", dispatch_no, generation_id)
+        return
+    if worker.is_draining.is_set():
+        generation.unmark_dispatched()
+        return
+
+    # The model comes before the claim: loading may take longer than a lease, and holds Python's lock meanwhile.
+    fault = load(generation, worker)
+    attempt = generation.claim(device=worker.device, dispatch_no=dispatch_no)
+    if attempt is None:
+        logger.info("%s was claimed or cancelled meanwhile; nothing to do.", generation)
+        return
+
+    with worker.watching(generation, attempt) as watch:
+        try:
+            watch.check()
+            if fault is not None:
+                raise fault
+            made = worker.runtime.generate(image_request(generation), on_step=watch.on_step)
+            watch.check()
+            images = store(made, generation, attempt)
+            finish(generation, attempt, images, watch)
+        except BaseException as error:  # an exception that left a task would wedge the worker for good
+            give_back(generation, attempt, error, watch=watch, worker=worker)
+    dispatch.top_up(generation.model)
+
+
+def find(generation_id: UUID, dispatch_no: int) -> Generation | None:
+    """The generation if this dispatch is its latest and it still waits."""
+    waiting = Generation.objects.queued().select_related("model")
+    return waiting.filter(pk=generation_id, dispatch_no=dispatch_no).first()
+
+
+def load(generation: Generation, worker: Worker) -> EngineError | None:
+    """Have the model in memory; what keeps it from loading is returned, to be told once it is claimed."""
+    try:
+        worker.runtime.load(generation.model.model_source)
+    except EngineError as error:
+        return error
+    return None
+
+
+def image_request(generation: Generation) -> ImageRequest:
+    """What the engine is asked for."""
+    return ImageRequest(
+        model=generation.model.model_source,
+        prompt=generation.prompt,
+        negative_prompt=generation.negative_prompt,
+        width=generation.width,
+        height=generation.height,
+        num_inference_steps=generation.num_inference_steps,
+        guidance_scale=generation.guidance_scale,
+        seed=generation.seed,
+        num_images=generation.num_images,
+        scheduler=generation.scheduler,
+    )
+
+
+def store(made: GeneratedImages, generation: Generation, attempt: Attempt) -> list[Image]:
+    """Encode the pixels and put them on storage, outside any transaction."""
+    started = time.perf_counter()
+    images = [
+        storage.store(picture(pixels, generation, index), generation=generation, attempt=attempt, index=index)
+        for index, pixels in enumerate(made.pixels)
+    ]
+    attempt.pipeline_seconds = made.pipeline_seconds
+    attempt.peak_memory_bytes = made.peak_memory_bytes
+    attempt.store_seconds = time.perf_counter() - started
+    return images
+
+
+def picture(pixels: np.ndarray, generation: Generation, index: int) -> Picture:
+    """Encode one image, with all that it takes to make it again inside the file."""
+    height, width = pixels.shape[:2]
+    parameters = {
+        "width": generation.width,
+        "height": generation.height,
+        "num_inference_steps": generation.num_inference_steps,
+        "guidance_scale": generation.guidance_scale,
+        "scheduler": generation.scheduler or "default",
+    }
+    metadata = {
+        "prompt": generation.prompt,
+        "negative_prompt": generation.negative_prompt,
+        "model": generation.model.slug,
+        "seed": str(generation.seed + index),
+        "parameters": json.dumps(parameters),
+        "Software": "Pictor",
+    }
+    image = encode(pixels, image_format=generation.image_format, metadata=metadata)
+    return Picture(image=image, thumbnail=thumbnail(pixels), width=width, height=height)
+
+
+def finish(generation: Generation, attempt: Attempt, images: list[Image], watch: Watch) -> None:
+    """Commit the success; raises the reason if somebody else has decided meanwhile."""
+    if not settle(lambda: generation.succeed(attempt, images=images)):
+        generation.refresh_from_db()
+        is_ours = generation.status == Status.RUNNING and generation.claim_token == attempt.claim_token
+        raise CancelRequested if is_ours else ClaimLost
+
+
+def give_back(generation: Generation, attempt: Attempt, error: BaseException, *, watch: Watch, worker: Worker) -> None:
+    """Give an attempt that did not succeed its defined end, and remove what it has stored."""
+    match error:
+        case CancelRequested():
+            settle(lambda: generation.cancel(attempt, step=watch.step))
+        case Draining():
+            settle(lambda: generation.release(attempt, step=watch.step) or generation.cancel(attempt, step=watch.step))
+        case ClaimLost():
+            logger.warning("The claim on %s is lost; its result is dropped.", generation)
+        case DeviceLost():
+            logger.error("%s has failed: %s", worker.device, error)
+            settle(lambda: generation.lose(attempt, detail=str(error)))
+            worker.give_up()
+        case EngineError():
+            settle(lambda: generation.fail(attempt, code=error.code, detail=str(error), step=watch.step))
+        case StorageUnavailable():
+            settle(lambda: generation.fail(attempt, code="storage_unavailable", detail=str(error), step=watch.step))
+        case _:
+            logger.error("%s failed unexpectedly.", generation, exc_info=error)
+            detail = f"The worker met an unexpected {type(error).__name__}; its log has the details."
+            settle(lambda: generation.fail(attempt, code="internal_error", detail=detail, step=watch.step))
+    remove_files(attempt)
+
+
+def settle(verb: Callable[[], bool]) -> bool:
+    """Carry out a final verb, patiently: a database away for seconds must not cost the GPU's work.
+
+    If it stays away the lease runs out, and the housekeeper gives the generation its end.
+    """
+    for pause in PAUSES_WITHOUT_DATABASE_SECONDS:
+        try:
+            return verb()
+        except (OperationalError, InterfaceError) as error:
+            logger.warning("The database answers %s; trying again in %s s.", error, pause)
+            connection.close()
+            time.sleep(pause)
+    return verb()
+
+
+def remove_files(attempt: Attempt) -> None:
+    """Remove what an attempt without success has stored; what fails here is the housekeeper's to repeat."""
+    try:
+        storage.remove_attempt(attempt)
+    except Exception as error:
+        logger.warning("Files of %s stay for now: %s", attempt, error)

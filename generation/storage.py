@@ -1,0 +1,96 @@
+"""Images in and out of django-storages."""
+
+import logging
+import time
+from dataclasses import dataclass
+from hashlib import sha256
+
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.db.models.functions import Now
+
+from generation.engines.encoding import FORMATS, EncodedImage
+from generation.models import Attempt, Generation, Image
+
+logger = logging.getLogger(__name__)
+
+PAUSES_BETWEEN_TRIES_SECONDS = (0.5, 1.0, 2.0, 4.0)
+
+
+class StorageUnavailable(Exception):
+    """The storage refused a file again and again; the last answer is the cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One encoded image with its thumbnail, ready to be stored; sizes in pixels."""
+
+    image: EncodedImage
+    thumbnail: EncodedImage
+    width: int
+    height: int
+
+
+def folder(attempt: Attempt) -> str:
+    """Where the files of an attempt lie: nobody can guess it, and no other attempt writes there."""
+    return f"generations/{attempt.generation_id}/{attempt.number}-{attempt.claim_token.hex}"
+
+
+def store(picture: Picture, *, generation: Generation, attempt: Attempt, index: int) -> Image:
+    """Put one picture on storage; returns its row, not saved yet. Raises StorageUnavailable."""
+    place = folder(attempt)
+    return Image(
+        generation=generation,
+        attempt=attempt,
+        index=index,
+        seed=generation.seed + index,
+        file=save(f"{place}/{index}.{picture.image.extension}", picture.image),
+        thumbnail=save(f"{place}/{index}-thumbnail.{picture.thumbnail.extension}", picture.thumbnail),
+        content_type=picture.image.content_type,
+        width=picture.width,
+        height=picture.height,
+        size_bytes=len(picture.image.data),
+        sha256=sha256(picture.image.data).hexdigest(),
+    )
+
+
+def save(name: str, encoded: EncodedImage) -> str:
+    """Save one file, patiently: the GPU's work must not be lost to a storage that is away for seconds."""
+    for pause in (*PAUSES_BETWEEN_TRIES_SECONDS, None):
+        content = ContentFile(encoded.data)
+        content.content_type = encoded.content_type
+        try:
+            return default_storage.save(name, content)
+        except Exception as error:  # each backend has its own errors, and all of them mean the same here
+            if pause is None:
+                raise StorageUnavailable(f"The storage did not take {name}: {error}") from error
+            logger.warning("The storage did not take %s (%s); trying again in %s s.", name, error, pause)
+            time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+def remove_image(image: Image) -> None:
+    """Delete the files of one image; it is no error if they are gone already."""
+    default_storage.delete(image.file.name)
+    default_storage.delete(image.thumbnail.name)
+
+
+def remove_attempt(attempt: Attempt) -> None:
+    """Delete whatever an attempt may have stored, and note that this was done."""
+    place = folder(attempt)
+    extension = FORMATS[attempt.generation.image_format].extension
+    for index in range(attempt.generation.num_images):
+        default_storage.delete(f"{place}/{index}.{extension}")
+        default_storage.delete(f"{place}/{index}-thumbnail.webp")
+    Attempt.objects.filter(pk=attempt.pk).update(files_removed_at=Now())
+
+
+def read(name: str) -> bytes:
+    """The bytes of a stored file; FileNotFoundError if it is gone."""
+    with default_storage.open(name) as file:
+        return bytes(file.read())
+
+
+def signed_url(name: str, *, disposition: str) -> str:
+    """The storage's own link to a file, signed and short-lived; only S3 storage has such links."""
+    return default_storage.url(name, parameters={"ResponseContentDisposition": disposition})

@@ -1,0 +1,15 @@
+"""The Celery tasks: ids in, one call inward."""
+
+from uuid import UUID
+
+from celery import shared_task
+
+from generation import runner
+from generation.dispatch import RUN_TASK
+from generation.worker import this_worker
+
+
+@shared_task(name=RUN_TASK)
+def run_generation(generation_id: str, dispatch_no: int) -> None:
+    """Run one dispatched generation on this worker's device; safe to deliver twice."""
+    runner.run(UUID(generation_id), dispatch_no, worker=this_worker())

@@ -1,0 +1,58 @@
+"""A watch over one running generation: how far it is, and why it should stop.
+
+Stop
+├── CancelRequested   somebody cancelled it
+├── ClaimLost         the lease ran out and another worker may have it
+└── Draining          this worker is about to exit
+"""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from celery.worker import state as celery_state
+
+from generation.engines.types import Progress
+
+
+class Stop(Exception):
+    """Raised between two denoise steps; it leaves the pipeline through its own callback."""
+
+
+class CancelRequested(Stop):
+    """Somebody cancelled the generation."""
+
+
+class ClaimLost(Stop):
+    """The claim is no longer ours: nothing that this run does can count."""
+
+
+class Draining(Stop):
+    """The worker shuts down and gives back what it has not finished."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """Written by the heartbeat's thread (the flags) and by the run's own (the progress)."""
+
+    claim_token: UUID
+    task_id: str
+    total: int
+    step: int = 0
+    is_cancel_requested: bool = False
+    is_lost: bool = False
+    is_draining: bool = False
+
+    def on_step(self, progress: Progress) -> None:
+        """Note the progress, then stop here if there is a reason to."""
+        self.step, self.total = progress.step, progress.total
+        self.check()
+
+    def check(self) -> None:
+        """Raise the reason to stop, if there is one."""
+        if self.is_lost:
+            raise ClaimLost
+        # Celery's revoke reaches this set within milliseconds; the flag, read at each beat, is its safety net.
+        if self.is_cancel_requested or self.task_id in celery_state.revoked:
+            raise CancelRequested
+        if self.is_draining:
+            raise Draining

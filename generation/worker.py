@@ -1,0 +1,145 @@
+"""This worker process: its device, the runtime that drives it, and the runs that it holds."""
+
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Lock
+from typing import Any
+from uuid import UUID
+
+from celery import signals
+from celery.worker.consumer import Consumer
+from django.db.models.functions import Now
+
+from generation import dispatch
+from generation.devices import local_device, local_host
+from generation.heartbeat import Heartbeat
+from generation.models import Attempt, Device, Generation
+from generation.runtimes.base import Runtime
+from generation.runtimes.native import NativeRuntime
+from generation.watch import Watch
+
+logger = logging.getLogger(__name__)
+
+
+class Worker:
+    """What the tasks of this process share."""
+
+    def __init__(self, *, runtime: Runtime, device: Device) -> None:
+        self.runtime = runtime
+        self.device = device
+        self.is_draining = Event()
+        self._watches: dict[UUID, Watch] = {}
+        self._lock = Lock()
+
+    @contextmanager
+    def watching(self, generation: Generation, attempt: Attempt) -> Iterator[Watch]:
+        """Keep the attempt's lease alive for the length of the block."""
+        watch = Watch(
+            claim_token=attempt.claim_token,
+            task_id=generation.task_id,
+            total=generation.total_steps,
+        )
+        with self._lock:
+            self._watches[watch.claim_token] = watch
+        watch.is_draining = self.is_draining.is_set()  # read only now: drain() may have come just before
+        try:
+            yield watch
+        finally:
+            with self._lock:
+                del self._watches[watch.claim_token]
+
+    def watches(self) -> list[Watch]:
+        """The runs that this worker holds right now."""
+        with self._lock:
+            return list(self._watches.values())
+
+    def drain(self) -> None:
+        """Give every run back at its next step, and take no more."""
+        self.is_draining.set()
+        for watch in self.watches():
+            watch.is_draining = True
+
+    def give_up(self) -> None:
+        """End this process politely, for its device has failed; whoever keeps it alive starts it anew."""
+        self.drain()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def consume_assigned_queues(self, consumer: Consumer) -> None:
+        """Make Celery consume the queues that the device's row asks for, and free models it no longer serves."""
+        slugs = set(self.device.models_to_serve().values_list("slug", flat=True))
+        own = dispatch.device_queue(host=self.device.host, label=self.device.label)
+        wanted = {own} | {dispatch.model_queue(slug) for slug in slugs}
+        queues = consumer.app.amqp.queues
+        consumed = set(queues.consume_from)
+        for queue in wanted - consumed:
+            queues[queue]  # creates it with the configured type, which add_task_queue alone would not
+            consumer.call_soon(consumer.add_task_queue, queue)
+        for queue in consumed - wanted:
+            consumer.call_soon(consumer.cancel_task_queue, queue)
+        for slug in set(self.runtime.loaded) - slugs:
+            self.runtime.unload(slug)
+
+
+_worker: Worker | None = None
+_heartbeat: Heartbeat | None = None
+
+
+def this_worker() -> Worker:
+    """The worker of this process; there is one only in a Celery worker."""
+    if _worker is None:
+        raise RuntimeError("This process is no Pictor worker. Start one with `manage.py workers`.")
+    return _worker
+
+
+def register_device(runtime: Runtime) -> Device:
+    """Create or refresh the row of this process's device with what the runtime says about it."""
+    local = local_device()
+    description = runtime.describe()
+    facts = {
+        "kind": local.kind,
+        "index": local.index,
+        "name": description.name,
+        "memory_bytes": description.memory_bytes,
+        "heartbeat_at": Now(),
+        "loaded": [],
+    }
+    device, _ = Device.objects.update_or_create(host=local_host(), label=local.label, defaults=facts)
+    return device
+
+
+@signals.worker_init.connect
+def start_runtime(**_: Any) -> None:
+    """Import torch and take hold of the device before the first message arrives."""
+    global _worker
+    runtime = NativeRuntime(local_device().torch_name)
+    _worker = Worker(runtime=runtime, device=register_device(runtime))
+
+
+@signals.worker_ready.connect
+def start_heartbeat(sender: Consumer, **_: Any) -> None:
+    """From now on the device is seen to be alive and consumes what its row says."""
+    global _heartbeat
+    worker = this_worker()
+    Device.objects.filter(pk=worker.device.pk).update(started_at=Now(), heartbeat_at=Now())
+    _heartbeat = Heartbeat(worker, consumer=sender)
+    _heartbeat.start()
+    logger.info("%s is ready: %s", worker.device, worker.device.name)
+
+
+@signals.worker_shutting_down.connect
+def drain(**_: Any) -> None:
+    """A polite stop: what runs is given back at its next step."""
+    if _worker is not None:
+        _worker.drain()
+
+
+@signals.worker_shutdown.connect
+def stop_heartbeat(**_: Any) -> None:
+    """The last run has ended, so no lease needs renewing any more."""
+    if _heartbeat is not None:
+        _heartbeat.stop()
+    if _worker is not None:
+        Device.objects.filter(pk=_worker.device.pk).update(heartbeat_at=None, loaded=[])
