@@ -1,0 +1,78 @@
+"""API keys in the admin: make one and see it once, look when it was used, revoke it."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.html import format_html
+from knox.models import get_digest_token
+from knox.settings import CONSTANTS
+from unfold.admin import ModelAdmin
+from unfold.decorators import display
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
+
+from api.models import ApiKey, Scope, default_scopes
+
+
+class ApiKeyForm(forms.ModelForm):
+    """A new key, with its scopes as checkboxes."""
+
+    scopes = forms.MultipleChoiceField(
+        choices=[(scope.value, scope.value) for scope in Scope],
+        initial=default_scopes,
+        help_text=". ".join(Scope.labels),
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
+    )
+
+    class Meta:
+        model = ApiKey
+        fields = ["user", "name", "scopes", "expiry"]
+        help_texts = {"expiry": "From then on it is refused. Empty: it works until it is revoked."}
+
+
+@display(description="Key")
+def beginning(key: ApiKey) -> str:
+    """Its first characters, by which people can tell keys apart."""
+    return f"{key.token_key}…"
+
+
+@display(description="Scopes", label=True)
+def scopes(key: ApiKey) -> list[str]:
+    """What it may be used for."""
+    return key.scopes
+
+
+@display(description="Works", boolean=True)
+def works(key: ApiKey) -> bool:
+    """Whether it has not expired."""
+    return key.expiry is None or key.expiry > timezone.now()
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(ModelAdmin):
+    """The list and the form of keys. To revoke one is to delete it."""
+
+    form = ApiKeyForm
+    list_display = ["name", "user", beginning, scopes, works, "created", "expiry", "last_used_at"]
+    list_select_related = ["user"]
+    search_fields = ["name", "token_key", "user__username"]
+    autocomplete_fields = ["user"]
+    fields = ["user", "name", scopes, beginning, "created", "expiry", "last_used_at"]
+
+    def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> list[Any]:
+        """The form's for a new key; all that is known of an old one."""
+        return ApiKeyForm.Meta.fields if obj is None else self.fields
+
+    def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
+        """A key is what it was made as; make another one instead."""
+        return False
+
+    def save_model(self, request: HttpRequest, obj: ApiKey, form: ApiKeyForm, change: bool) -> None:
+        """Draw the key, store its digest, and show the key itself this one time."""
+        obj.digest, token = get_digest_token()
+        obj.token_key = token[: CONSTANTS.TOKEN_KEY_LENGTH]
+        super().save_model(request, obj, form, change)
+        text = "The key “{}” is <code>{}</code>. Copy it now: it is not stored and not shown again."
+        self.message_user(request, format_html(text, obj.name, token), messages.WARNING)

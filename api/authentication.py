@@ -1,0 +1,46 @@
+"""Who is asking: API keys for programs, and what a key's scopes allow."""
+
+from typing import TYPE_CHECKING
+
+from django.contrib.auth.models import AbstractBaseUser
+from knox.auth import TokenAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.permissions import SAFE_METHODS, BasePermission
+from rest_framework.request import Request
+
+from api.models import ApiKey, Scope
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView  # at run time it imports this module
+
+
+class ApiKeyAuthentication(TokenAuthentication):
+    """`Authorization: Bearer <key>`, by knox, with the key's last use noted."""
+
+    def authenticate_credentials(self, token: bytes) -> tuple[AbstractBaseUser, ApiKey]:
+        """Return the key's owner and the key; AuthenticationFailed says what is wrong with it."""
+        try:
+            token.decode("ascii")
+        except UnicodeDecodeError as error:
+            raise AuthenticationFailed("An API key has only ASCII characters.") from error
+        user, key = super().authenticate_credentials(token)
+        key.touch()
+        return user, key
+
+
+class HasScope(BasePermission):
+    """A key may read with the scope `read` and change things with `generate`; sessions may do both."""
+
+    def has_permission(self, request: Request, view: "APIView") -> bool:
+        """Return whether the key that was used, if any, has the scope for this method."""
+        if not isinstance(request.auth, ApiKey):
+            return True
+        scope = Scope.READ if request.method in SAFE_METHODS else Scope.GENERATE
+        self.message = f"This API key lacks the scope {scope.value!r}. Use one that has it, or make a new one."
+        return scope in request.auth.scopes
+
+
+def oversees(request: Request) -> bool:
+    """Whether the request may look beyond its user's own generations: staff, by session or a key with `admin`."""
+    is_staff = getattr(request.user, "is_staff", False)
+    return is_staff and (not isinstance(request.auth, ApiKey) or Scope.ADMIN in request.auth.scopes)

@@ -1,0 +1,125 @@
+"""The endpoints of images: the bytes themselves, for their owner."""
+
+import re
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.http import HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404
+from django.utils.cache import get_conditional_response
+from django.utils.http import content_disposition_header, quote_etag
+from rest_framework.exceptions import NotFound
+from rest_framework.negotiation import BaseContentNegotiation
+from rest_framework.renderers import BaseRenderer
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from api.authentication import oversees
+from api.errors import Unavailable
+from generation import storage
+from generation.models import Image
+
+IMMUTABLE = "private, max-age=31536000, immutable"
+RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+
+
+class WhateverIsAccepted(BaseContentNegotiation):
+    """An image has the format it has; only errors are rendered, and those as JSON."""
+
+    def select_renderer(
+        self, request: Request, renderers: list[BaseRenderer], format_suffix: str | None = None
+    ) -> tuple[BaseRenderer, str]:
+        """Return the first renderer, whatever the client accepts."""
+        return renderers[0], renderers[0].media_type
+
+
+class ImageView(APIView):
+    """The image, as it was stored."""
+
+    content_negotiation_class = WhateverIsAccepted
+
+    def get(self, request: Request, pk: UUID, index: int) -> HttpResponseBase:
+        """Return the bytes, or a short-lived link to them where images are delivered by redirect."""
+        image = self.find(request, pk, index)
+        if settings.IMAGE_DELIVERY == "redirect":
+            return redirect_to(self.name_of(image), download_name=image.download_name)
+        etag = quote_etag(self.tag_of(image))
+        not_modified = get_conditional_response(request._request, etag=etag)
+        response = not_modified or respond(request, read(self.name_of(image)))
+        response["ETag"] = etag
+        response["Cache-Control"] = IMMUTABLE
+        if response.status_code != 304:
+            response["Content-Type"] = self.type_of(image)
+            response["Content-Disposition"] = str(content_disposition_header(False, image.download_name))
+            response["X-Content-Type-Options"] = "nosniff"
+        return response
+
+    def find(self, request: Request, pk: UUID, index: int) -> Image:
+        """The image, for its owner and staff; others are told that there is none."""
+        images = Image.objects.select_related("generation__model")
+        if not oversees(request):
+            images = images.filter(generation__owner=request.user)
+        return get_object_or_404(images, generation=pk, index=index)
+
+    def name_of(self, image: Image) -> str:
+        """The name on storage."""
+        return str(image.file.name)
+
+    def tag_of(self, image: Image) -> str:
+        """The entity tag: the hash of the bytes."""
+        return image.sha256
+
+    def type_of(self, image: Image) -> str:
+        """The content type."""
+        return image.content_type
+
+
+class ThumbnailView(ImageView):
+    """A small WebP of the image, for lists."""
+
+    def name_of(self, image: Image) -> str:
+        """The name on storage."""
+        return str(image.thumbnail.name)
+
+    def tag_of(self, image: Image) -> str:
+        """The entity tag: it changes with the image."""
+        return f"{image.sha256}-thumbnail"
+
+    def type_of(self, image: Image) -> str:
+        """The content type."""
+        return "image/webp"
+
+
+def read(name: str) -> bytes:
+    """The bytes of a stored file, as an answer understands their absence."""
+    try:
+        return storage.read(name)
+    except FileNotFoundError as error:
+        raise NotFound("The file of this image is no longer on the storage.") from error
+    except Exception as error:  # each backend has its own errors, and all of them mean the same here
+        raise Unavailable("The storage does not answer right now. Try again in a few seconds.") from error
+
+
+def redirect_to(name: str, *, download_name: str) -> HttpResponse:
+    """A redirect to the storage's own link, which is signed and expires soon."""
+    disposition = str(content_disposition_header(False, download_name))
+    response = HttpResponseRedirect(storage.signed_url(name, disposition=disposition))
+    response["Cache-Control"] = "private, no-store"
+    return response
+
+
+def respond(request: Request, data: bytes) -> HttpResponse:
+    """The whole body, or the one part that a Range header asks for (RFC 9110, section 14)."""
+    match = RANGE.fullmatch(request.headers.get("Range", ""))
+    if match is None or match.groups() == ("", ""):
+        return HttpResponse(data, headers={"Accept-Ranges": "bytes"})
+    first, last = match.groups()
+    start = int(first) if first else max(0, len(data) - int(last))
+    end = min(int(last), len(data) - 1) if first and last else len(data) - 1
+    headers: dict[str, Any] = {"Accept-Ranges": "bytes"}
+    if start > end:
+        return HttpResponse(status=416, headers=headers | {"Content-Range": f"bytes */{len(data)}"})
+    headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
+    return HttpResponse(data[start : end + 1], status=206, headers=headers)

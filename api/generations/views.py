@@ -1,0 +1,87 @@
+"""The endpoints of generations: parse, one call inward, shape the answer."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from rest_framework import mixins, status, viewsets
+from rest_framework.decorators import action
+from rest_framework.pagination import CursorPagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+
+from api.authentication import oversees
+from api.generations.filters import GenerationFilters
+from api.generations.serializers import GenerationRequestSerializer, GenerationSerializer
+from generation import operations
+from generation.lifecycle import Status
+from generation.models import Generation
+
+ASK_AGAIN_AFTER_SECONDS = "1"
+
+
+class NewestFirst(CursorPagination):
+    """Pages that stay put while new generations come in: ids grow with time."""
+
+    ordering = "-id"
+    page_size = 20
+    page_size_query_param = "page_size"
+    max_page_size = 100
+
+
+class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Generation]):
+    """Prompts on their way to pictures.
+
+    `POST` a prompt to submit a generation; it answers `202` at once, and the page of the generation shows
+    its status, its place in the queue, its progress and, when it has succeeded, its images.
+    """
+
+    lookup_value_converter = "uuid"
+    pagination_class = NewestFirst
+    filterset_class = GenerationFilters
+
+    def get_queryset(self) -> QuerySet[Generation]:
+        """The user's own; single ones of others too for staff. Who may not see one is told that there is none."""
+        generations = Generation.objects.with_position().select_related("model").prefetch_related("images")
+        is_oversight = self.action != "list" and oversees(self.request)
+        return generations if is_oversight else generations.owned_by(self.request.user)
+
+    def get_serializer_class(self) -> type[BaseSerializer[Any]]:
+        """What is posted to the list is a request; everything else is a generation."""
+        is_form = self.action == "create" or (self.action == "list" and self.request.method == "POST")
+        return GenerationRequestSerializer if is_form else GenerationSerializer
+
+    def create(self, request: Request) -> Response:
+        """Submit a generation; what is left out is as the model has it."""
+        serializer = GenerationRequestSerializer(data=request.data, context=self.get_serializer_context())
+        serializer.is_valid(raise_exception=True)
+        generation = operations.submit(serializer.validated_data, owner=request.user)
+        return self.accepted(generation)
+
+    def destroy(self, request: Request, pk: str) -> Response:
+        """Delete a finished generation with its images. A waiting or running one has to be cancelled first."""
+        operations.delete(self.get_object())
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @action(detail=True, methods=["post"])
+    def cancel(self, request: Request, pk: str) -> Response:
+        """Cancel a generation: at once if it waits, at its next denoise step if it runs."""
+        generation = operations.cancel(self.get_object())
+        is_over = generation.status == Status.CANCELLED
+        return Response(self.shown(generation), status=status.HTTP_200_OK if is_over else status.HTTP_202_ACCEPTED)
+
+    @action(detail=True, methods=["post"])
+    def retry(self, request: Request, pk: str) -> Response:
+        """Submit the parameters of a failed or cancelled generation once more, as a new generation."""
+        return self.accepted(operations.retry(self.get_object()))
+
+    def accepted(self, generation: Generation) -> Response:
+        """The 202 that says where to look."""
+        data = self.shown(generation)
+        headers = {"Location": data["links"]["self"], "Retry-After": ASK_AGAIN_AFTER_SECONDS}
+        return Response(data, status=status.HTTP_202_ACCEPTED, headers=headers)
+
+    def shown(self, generation: Generation) -> dict[str, Any]:
+        """The generation as it is now."""
+        fresh = Generation.objects.with_position().select_related("model").get(pk=generation.pk)
+        return GenerationSerializer(fresh, context=self.get_serializer_context()).data

@@ -1,0 +1,43 @@
+"""The keys that programs authenticate with."""
+
+from datetime import timedelta
+
+from django.db import models
+from django.db.models.functions import Now
+from django.utils import timezone
+from knox.models import AbstractAuthToken
+
+
+class Scope(models.TextChoices):
+    """What a key may be used for."""
+
+    READ = "read", "read: look at generations and images"
+    GENERATE = "generate", "generate: submit, cancel and delete generations"
+    ADMIN = "admin", "admin: what staff may do beyond their own generations"
+
+
+def default_scopes() -> list[str]:
+    """What a new key may do unless said otherwise."""
+    return [Scope.READ, Scope.GENERATE]
+
+
+class ApiKey(AbstractAuthToken):
+    """A key of a user; only its SHA-512 digest is stored, so it is shown once, when it is made."""
+
+    LAST_USED_RESOLUTION = timedelta(minutes=1)
+
+    name = models.CharField(max_length=100, help_text="What it is for, so that you know which one to revoke.")
+    scopes = models.JSONField(default=default_scopes, help_text="Any of: read, generate, admin.")
+    last_used_at = models.DateTimeField(null=True, editable=False)
+
+    class Meta:
+        verbose_name = "API key"
+        ordering = ["-created"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.token_key}...)"
+
+    def touch(self) -> None:
+        """Note that the key was used, at most once a minute, so that reads do not each cost a write."""
+        if self.last_used_at is None or timezone.now() - self.last_used_at > self.LAST_USED_RESOLUTION:
+            ApiKey.objects.filter(pk=self.pk).update(last_used_at=Now())

@@ -1,0 +1,20 @@
+"""The endpoints of the registry of diffusion models: what may be asked for."""
+
+from django.db.models import QuerySet
+from rest_framework import viewsets
+
+from api.registry.serializers import DiffusionModelSerializer
+from generation.models import DiffusionModel
+
+
+class DiffusionModelViewSet(viewsets.ReadOnlyModelViewSet[DiffusionModel]):
+    """The models that may be asked for, with their defaults, limits and schedulers; the default one comes first."""
+
+    serializer_class = DiffusionModelSerializer
+    lookup_field = "slug"
+    lookup_value_converter = "slug"
+    pagination_class = None
+
+    def get_queryset(self) -> QuerySet[DiffusionModel]:
+        """The enabled ones."""
+        return DiffusionModel.objects.enabled()

@@ -1,0 +1,23 @@
+"""The paths under /api/."""
+
+from django.urls import include, path
+from rest_framework.routers import DefaultRouter
+
+from api.generations.images import ImageView, ThumbnailView
+from api.generations.views import GenerationViewSet
+from api.registry.views import DiffusionModelViewSet
+
+router = DefaultRouter(use_regex_path=False)
+router.register("generations", GenerationViewSet, basename="generation")
+router.register("models", DiffusionModelViewSet, basename="model")
+
+urlpatterns = [
+    path("", include(router.urls)),
+    path("generations/<uuid:pk>/images/<int:index>/", ImageView.as_view(), name="generation-image"),
+    path(
+        "generations/<uuid:pk>/images/<int:index>/thumbnail/",
+        ThumbnailView.as_view(),
+        name="generation-thumbnail",
+    ),
+    path("auth/", include("rest_framework.urls")),
+]
