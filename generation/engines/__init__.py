@@ -1,0 +1,1 @@
+"""Engines run diffusers pipelines on one device; they know neither Django nor Celery."""

@@ -1,0 +1,84 @@
+"""The device under an engine: what it is, its memory, and what its errors mean."""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import traceback
+from pathlib import Path
+
+import torch
+
+from generation.engines.errors import DeviceLost, EngineError, OutOfMemory
+from generation.engines.types import DeviceDescription
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_DEVICE_FAILURE = ("CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS", "cuDNN error")
+
+
+def open_device(name: str) -> torch.device:
+    """The device that torch knows by this name, "cpu" or "cuda:0"; raises DeviceLost if it is not there."""
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceLost(
+            f"PyTorch {torch.__version__} sees no {name}. Check that nvidia-smi lists the GPU, that "
+            "CUDA_VISIBLE_DEVICES does not hide it, and that this PyTorch was built for CUDA."
+        )
+    return device
+
+
+def describe(device: torch.device) -> DeviceDescription:
+    """Its kind, the name its maker gave it, and its memory."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        return DeviceDescription(kind="cuda", name=properties.name, memory_bytes=properties.total_memory)
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return DeviceDescription(kind="cpu", name=_processor_name(), memory_bytes=memory_bytes)
+
+
+def _processor_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), platform.processor() or platform.machine())
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what nothing refers to any more."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def start_measuring_memory(device: torch.device) -> None:
+    """From now on peak_memory_bytes tells the highest use."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_bytes(device: torch.device) -> int | None:
+    """The most GPU memory that tensors took since start_measuring_memory; None on a CPU."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+
+
+def fault(error: Exception, *, device: torch.device) -> EngineError | None:
+    """What an exception says about the device, or None if it is about something else."""
+    text = str(error)
+    is_torch = isinstance(error, RuntimeError)
+    if isinstance(error, MemoryError) or (is_torch and any(sign in text for sign in _OUT_OF_MEMORY)):
+        return _out_of_memory(error, device=device)
+    if isinstance(error, torch.AcceleratorError) or (is_torch and any(sign in text for sign in _DEVICE_FAILURE)):
+        first_line = text.partition("\n")[0]
+        return DeviceLost(f"{device} has failed and needs a fresh process: {first_line}")
+    return None
+
+
+def _out_of_memory(error: Exception, *, device: torch.device) -> OutOfMemory:
+    peak = peak_memory_bytes(device)
+    traceback.clear_frames(error.__traceback__)  # their local variables hold the tensors of the failed call
+    free_memory(device)
+    return OutOfMemory(
+        f"{device} ran out of memory. Ask for a smaller size or fewer images, or serve fewer models there.",
+        peak_memory_bytes=peak,
+    )

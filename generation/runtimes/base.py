@@ -1,0 +1,33 @@
+"""What a worker asks of a runtime, whether the engine is in its own process or behind a socket."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from generation.engines.types import DeviceDescription, GeneratedImages, ImageRequest, ModelSource, OnStep
+
+
+class Runtime(Protocol):
+    """One device's engine. Any thread may call any method; failures are EngineError."""
+
+    def describe(self) -> DeviceDescription:
+        """What the device is."""
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Slugs of the models in memory."""
+
+    def load(self, model: ModelSource) -> None:
+        """Have the model in memory; another one under the same slug makes way first."""
+
+    def unload(self, slug: str) -> None:
+        """Forget a model, if it is there."""
+
+    def schedulers(self, slug: str) -> tuple[str, ...]:
+        """Names of the schedulers that fit a loaded model."""
+
+    def generate(self, request: ImageRequest, *, on_step: OnStep) -> GeneratedImages:
+        """Draw what is asked for; what on_step raises ends the generation and comes out unchanged."""
+
+    def close(self) -> None:
+        """Forget all models and let go of the device."""

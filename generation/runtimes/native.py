@@ -1,0 +1,43 @@
+"""The engine in the worker's own process."""
+
+from __future__ import annotations
+
+from generation.engines.types import DeviceDescription, GeneratedImages, ImageRequest, ModelSource, OnStep
+
+
+class NativeRuntime:
+    """A Runtime without anything between worker and engine; torch is imported when one is made."""
+
+    def __init__(self, device: str) -> None:
+        from generation.engines.engine import Engine
+
+        self._engine = Engine(device)
+
+    def describe(self) -> DeviceDescription:
+        """What the device is."""
+        return self._engine.describe()
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Slugs of the models in memory."""
+        return self._engine.loaded
+
+    def load(self, model: ModelSource) -> None:
+        """Have the model in memory; another one under the same slug makes way first."""
+        self._engine.load(model)
+
+    def unload(self, slug: str) -> None:
+        """Forget a model, if it is there."""
+        self._engine.unload(slug)
+
+    def schedulers(self, slug: str) -> tuple[str, ...]:
+        """Names of the schedulers that fit a loaded model."""
+        return self._engine.schedulers(slug)
+
+    def generate(self, request: ImageRequest, *, on_step: OnStep) -> GeneratedImages:
+        """Draw what is asked for; what on_step raises ends the generation and comes out unchanged."""
+        return self._engine.generate(request, on_step=on_step)
+
+    def close(self) -> None:
+        """Forget all models."""
+        self._engine.close()

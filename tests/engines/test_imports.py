@@ -1,0 +1,28 @@
+"""What the web process imports must stay light."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"torch", "diffusers", "transformers", "numpy", "django", "celery"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "generation.engines.types",
+        "generation.engines.errors",
+        "generation.engines.schedulers",
+        "generation.runtimes.base",
+        "generation.runtimes.native",
+    ],
+)
+def test_a_light_module_imports_nothing_heavy(module):
+    program = f"import sys, {module}; print(sorted({HEAVY} & set(sys.modules)))"
+
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
