@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from django.forms import Form
@@ -22,22 +23,24 @@ class PageRenderer(BrowsableAPIRenderer):
         self,
         data: Any,
         accepted_media_type: str | None = None,
-        renderer_context: dict[str, Any] | None = None,
+        renderer_context: Mapping[str, Any] | None = None,
     ) -> str:
         """Lead on from a form that was accepted to its generation, so that reloading sends nothing twice."""
         context = renderer_context or {}
         request, response = context["request"], context["response"]
-        if request.method == "POST" and status.is_success(response.status_code) and "links" in data:
+        if request.method == "POST" and status.is_success(response.status_code) and "links" in (data or {}):
             response.status_code = status.HTTP_303_SEE_OTHER
             response["Location"] = data["links"]["self"]
             return ""
         return super().render(data, accepted_media_type, renderer_context)
 
-    def get_context(self, data: Any, accepted_media_type: str, renderer_context: dict[str, Any]) -> dict[str, Any]:
+    def get_context(
+        self, data: Any, accepted_media_type: str | None, renderer_context: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Add what the page of one generation, or of several, shows; and the problem, if there is one."""
         context = super().get_context(data, accepted_media_type, renderer_context)
         view, response = renderer_context["view"], renderer_context["response"]
-        if status.is_client_error(response.status_code):
+        if response.exception:
             return context | {"problem": data}
         if getattr(view, "basename", None) != "generation":
             return context
