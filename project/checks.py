@@ -8,11 +8,14 @@ from django.core.checks import CheckMessage, Error, Warning, register
 
 from project.settings import env
 
+LONGEST_PROMPT = 5000
+OTHER_NAMES = {"PICTOR_DEVICE"}  # set by `manage.py workers` for each worker, not by people
+
 
 @register
 def names_are_known(**_: Any) -> list[CheckMessage]:
     """Report variables that look like settings of ours and are not: most often misspelt ones."""
-    found = []
+    found: list[CheckMessage] = []
     for name in env.unknown_names(prefix="PICTOR_"):
         if name in OTHER_NAMES:
             continue
@@ -31,4 +34,12 @@ def delivery_fits_the_storage(**_: Any) -> list[CheckMessage]:
     return []
 
 
-OTHER_NAMES = {"PICTOR_DEVICE"}  # set by `manage.py workers` for each worker, not by people
+@register
+def prompts_fit_into_the_files(**_: Any) -> list[CheckMessage]:
+    """JPEG has room for 64 KiB of metadata, and the prompts are part of it."""
+    if settings.MAX_PROMPT_LENGTH > LONGEST_PROMPT:
+        message = (
+            f"PICTOR_MAX_PROMPT_LENGTH is more than {LONGEST_PROMPT}: such a prompt does not fit into a JPEG file."
+        )
+        return [Error(message, id="pictor.E002")]
+    return []

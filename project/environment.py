@@ -34,7 +34,7 @@ class Environment(environ.Env):
 
     def bool(self, var: str, default: bool | environ.NoValue = environ.Env.NOTSET) -> bool:
         """Read a yes or no; anything else is refused, where django-environ would take it for a no."""
-        value = str(self.get_value(var, default=default)).strip().lower()
+        value = str(self.get_value(var, cast=str, default=default)).strip().lower()
         if value not in YES | NO:
             raise ImproperlyConfigured(f"{var}={value!r} is neither true nor false.")
         return value in YES

@@ -48,6 +48,7 @@ SERVESTATIC_USE_FINDERS = True  # straight from the installed packages: no colle
 
 INSTALLED_APPS = [
     "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -55,10 +56,10 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_filters",
+    "api",  # before rest_framework, whose templates it extends
     "rest_framework",
     "knox",
     "generation",
-    "api",
     "project",
 ]
 
@@ -112,6 +113,7 @@ DRF_STANDARDIZED_ERRORS = {
     "EXCEPTION_FORMATTER_CLASS": "api.errors.ProblemFormatter",
 }
 KNOX_TOKEN_MODEL = "api.ApiKey"
+MIGRATION_MODULES = {"knox": None}  # ApiKey stands in for its table, which its migrations would create all the same
 REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_PREFIX": "pictor_", "TOKEN_TTL": None}
 
 # --- Database ---------------------------------------------------------------------------------------------
@@ -152,7 +154,6 @@ CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_POOL = "threads"
 CELERY_WORKER_SEND_TASK_EVENTS = True
-CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_REDIRECT_STDOUTS = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
@@ -221,6 +222,7 @@ UNFOLD = {
     "SITE_SUBHEADER": "Prompts become pictures",
     "SITE_URL": "/api/",
     "SITE_SYMBOL": "brush",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "project.pages.favicon"}],
     "SHOW_HISTORY": False,
     "SHOW_BACK_BUTTON": True,
     "SIDEBAR": {"navigation": "project.pages.sidebar"},
@@ -244,9 +246,9 @@ LOGGING = {
     },
     "root": {"handlers": ["stderr"], "level": env.str("PICTOR_LOG_LEVEL", default="INFO").upper()},
     "loggers": {
-        "uvicorn.access": {"level": "WARNING"},
-        "celery.worker.strategy": {"level": "WARNING"},
-        "celery.app.trace": {"level": "WARNING"},
+        "celery": {"level": "WARNING"},
+        "kombu": {"level": "WARNING"},
+        "flower.inspector": {"level": "ERROR"},  # it warns until the first worker has answered
         "httpx": {"level": "WARNING"},
     },
 }

@@ -1,0 +1,42 @@
+# The commands of everyday use: `make` lists them. What they do is in deploy/install.py and manage.py.
+
+# The first Python that runs and is new enough. The one of .venv comes first: it saves trying the others.
+PYTHON ?= $(shell for python in .venv/bin/python python3.13 python3.12 python3.11 python3; do \
+	$$python -c "import sys; sys.exit(sys.version_info < (3, 11))" >/dev/null 2>&1 && echo $$python && break; done)
+install = $(or $(PYTHON),$(error Pictor needs Python 3.11 or newer, and finds none. Install it, \
+	or name it: make $@ PYTHON=/path/to/python3.11)) deploy/install.py
+
+ifeq ($(origin PORT),command line)
+export PICTOR_PORT = $(PORT)
+endif
+# As it was typed: a $5 in it is no variable of make's.
+override PROMPT := $(value PROMPT)
+export PROMPT
+
+# Compiled modules are kept whatever the shell says: without them each start takes many seconds longer.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help run picture test check
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+run:  ## install, start everything, make a first picture; Ctrl-C stops it (PORT=8001 for another port)
+	@$(install)
+	@.venv/bin/python manage.py up
+
+picture:  ## make one picture: make picture PROMPT="a blue whale"
+	@$(install)
+	@.venv/bin/python manage.py picture "$$PROMPT"
+
+test:  ## run the tests, on SQLite and on PostgreSQL
+	@$(install) --dev
+	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest --database=postgres
+
+check:  ## check format, lint, types and imports
+	@$(install) --dev
+	@.venv/bin/python -m ruff format --check .
+	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m mypy
+	@.venv/bin/lint-imports

