@@ -1,0 +1,78 @@
+"""POST /api/generations/{id}/cancel/ and /retry/"""
+
+import pytest
+
+from generation.lifecycle import Status
+from generation.models import Generation
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+def cancel(client, generation):
+    return client.post(f"/api/generations/{generation.pk}/cancel/")
+
+
+def retry(client, generation):
+    return client.post(f"/api/generations/{generation.pk}/retry/")
+
+
+def test_a_waiting_one_is_cancelled_there_and_then(client_of, user):
+    response = cancel(client_of(user), factories.make_generation(owner=user))
+
+    assert (response.status_code, response.json()["status"]) == (200, "cancelled")
+
+
+def test_a_running_one_is_asked_to_stop(client_of, user):
+    response = cancel(client_of(user), factories.make_generation(owner=user, status=Status.RUNNING))
+
+    assert (response.status_code, response.json()["status"]) == (202, "running")
+    assert response.json()["cancel_requested_at"] is not None
+
+
+def test_a_cancelled_one_stays_cancelled(client_of, user):
+    response = cancel(client_of(user), factories.make_generation(owner=user, status=Status.CANCELLED))
+
+    assert (response.status_code, response.json()["status"]) == (200, "cancelled")
+
+
+@pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.FAILED])
+def test_cancel_of_a_finished_one_is_a_conflict(client_of, user, status):
+    response = cancel(client_of(user), factories.make_generation(owner=user, status=status))
+
+    assert (response.status_code, response.json()["code"]) == (409, "already_finished")
+    assert response["Content-Type"] == "application/problem+json"
+
+
+def test_nobody_cancels_what_belongs_to_somebody_else(client_of, stranger, user):
+    generation = factories.make_generation(owner=user)
+
+    assert cancel(client_of(stranger), generation).status_code == 404
+    assert Generation.objects.get().status == Status.QUEUED
+
+
+def test_staff_may_cancel_it(client_of, staff, user):
+    assert cancel(client_of(staff), factories.make_generation(owner=user)).status_code == 200
+
+
+def test_anonymous_is_asked_who_they_are(anonymous, user):
+    assert cancel(anonymous, factories.make_generation(owner=user)).status_code == 401
+
+
+def test_a_failed_one_can_be_made_again(client_of, user):
+    failed = factories.make_generation(owner=user, status=Status.FAILED, seed=7)
+
+    response = retry(client_of(user), failed)
+
+    assert (response.status_code, response.json()["status"], response.json()["seed"]) == (202, "queued", 7)
+    assert response.json()["id"] != str(failed.pk)
+
+
+def test_retry_of_one_that_succeeded_is_a_conflict(client_of, user):
+    response = retry(client_of(user), factories.make_generation(owner=user, status=Status.SUCCEEDED))
+
+    assert (response.status_code, response.json()["code"]) == (409, "not_retryable")
+
+
+def test_nobody_retries_what_belongs_to_somebody_else(client_of, stranger, user):
+    assert retry(client_of(stranger), factories.make_generation(owner=user, status=Status.FAILED)).status_code == 404

@@ -1,0 +1,92 @@
+"""GET /api/generations/"""
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from generation.lifecycle import Status
+from generation.models import Generation
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+URL = "/api/generations/"
+
+
+def ids(response) -> list[str]:
+    return [generation["id"] for generation in response.json()["results"]]
+
+
+def test_the_newest_comes_first(client_of, user):
+    old, new = factories.make_generation(owner=user), factories.make_generation(owner=user)
+
+    assert ids(client_of(user).get(URL)) == [str(new.pk), str(old.pk)]
+
+
+def test_everybody_sees_their_own_only(client_of, user, stranger, staff):
+    mine = factories.make_generation(owner=user)
+    factories.make_generation(owner=stranger)
+
+    assert ids(client_of(user).get(URL)) == [str(mine.pk)]
+    assert ids(client_of(staff).get(URL)) == []
+
+
+def test_anonymous_is_asked_who_they_are(anonymous):
+    assert anonymous.get(URL).status_code == 401
+
+
+def test_it_filters_by_status(client_of, user):
+    factories.make_generation(owner=user)
+    failed = factories.make_generation(owner=user, status=Status.FAILED)
+
+    assert ids(client_of(user).get(URL, {"status": "failed"})) == [str(failed.pk)]
+
+
+def test_it_filters_by_model(client_of, user):
+    factories.make_generation(owner=user)
+    other = factories.make_generation(owner=user, model=factories.make_model(slug="other", is_default=False))
+
+    assert ids(client_of(user).get(URL, {"model": "other"})) == [str(other.pk)]
+
+
+def test_it_filters_by_time(client_of, user):
+    old, new = factories.make_generation(owner=user), factories.make_generation(owner=user)
+    yesterday = timezone.now() - timedelta(days=1)
+    Generation.objects.filter(pk=old.pk).update(created_at=yesterday - timedelta(hours=1))
+
+    assert ids(client_of(user).get(URL, {"created_after": yesterday.isoformat()})) == [str(new.pk)]
+    assert ids(client_of(user).get(URL, {"created_before": yesterday.isoformat()})) == [str(old.pk)]
+
+
+@pytest.mark.parametrize("query", [{"status": "done"}, {"model": "no-such"}, {"created_after": "yesterday"}])
+def test_a_filter_that_cannot_be_understood_is_refused(client_of, user, query):
+    response = client_of(user).get(URL, query)
+
+    assert response.status_code == 400
+    assert response["Content-Type"] == "application/problem+json"
+
+
+def test_pages_follow_one_another_without_gaps(client_of, user):
+    made = [str(factories.make_generation(owner=user).pk) for _ in range(5)]
+    client = client_of(user)
+
+    first = client.get(URL, {"page_size": 2})
+    second = client.get(first.json()["next"])
+    third = client.get(second.json()["next"])
+
+    assert ids(first) + ids(second) + ids(third) == made[::-1]
+    assert third.json()["next"] is None
+
+
+def test_a_cursor_that_was_made_up_is_refused(client_of, user):
+    assert client_of(user).get(URL, {"cursor": "nonsense"}).status_code == 404
+
+
+def test_a_page_costs_the_same_number_of_queries_whatever_its_length(client_of, user, django_assert_max_num_queries):
+    for _ in range(10):
+        factories.make_image(generation=factories.make_generation(owner=user, status=Status.SUCCEEDED))
+        factories.make_generation(owner=user)
+    client = client_of(user)
+
+    with django_assert_max_num_queries(5):
+        assert len(ids(client.get(URL))) == 20

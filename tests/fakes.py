@@ -1,0 +1,58 @@
+"""A runtime that draws grey squares at once and does as it is told: for tests of what happens around a run."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from generation.engines.types import (
+    DeviceDescription,
+    GeneratedImages,
+    ImageRequest,
+    ModelSource,
+    OnStep,
+    Progress,
+)
+
+
+class ScriptedRuntime:
+    """Counts its steps like an engine; `at_step` is called at each and may raise or change the world."""
+
+    def __init__(self) -> None:
+        self.loaded: tuple[str, ...] = ()
+        self.requests: list[ImageRequest] = []
+        self.steps_done = 0
+        self.load_error: Exception | None = None
+        self.at_step: Callable[[int], None] = lambda step: None
+        self.after_last_step: Callable[[], None] = lambda: None
+
+    def describe(self) -> DeviceDescription:
+        """A device that exists nowhere."""
+        return DeviceDescription(kind="cpu", name="a scripted device", memory_bytes=1024**3)
+
+    def load(self, model: ModelSource) -> None:
+        """Load at once, or fail as scripted."""
+        if self.load_error is not None:
+            raise self.load_error
+        self.loaded = (*self.loaded, model.slug)
+
+    def unload(self, slug: str) -> None:
+        """Forget a model."""
+        self.loaded = tuple(loaded for loaded in self.loaded if loaded != slug)
+
+    def schedulers(self, slug: str) -> tuple[str, ...]:
+        """None in particular."""
+        return ()
+
+    def generate(self, request: ImageRequest, *, on_step: OnStep) -> GeneratedImages:
+        """Take the steps, then return grey pixels."""
+        self.requests.append(request)
+        for step in range(1, request.num_inference_steps + 1):
+            self.at_step(step)
+            self.steps_done = step
+            on_step(Progress(step=step, total=request.num_inference_steps))
+        self.after_last_step()
+        pixels = np.full((request.num_images, request.height, request.width, 3), 128, dtype=np.uint8)
+        return GeneratedImages(pixels=pixels, pipeline_seconds=0.5, peak_memory_bytes=None)
+
+    def close(self) -> None:
+        """Nothing to let go."""

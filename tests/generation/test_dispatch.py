@@ -1,0 +1,108 @@
+"""What is published, to which queue, and what a dead broker means."""
+
+import base64
+import json
+from datetime import timedelta
+
+import pytest
+from django.db.models.functions import Now
+
+from generation import dispatch
+from generation.lifecycle import Status
+from generation.models import Generation
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+def messages(broker, queue: str) -> list[list[object]]:
+    """The arguments of every message in a queue, the next one to be delivered first."""
+    bodies = [json.loads(raw)["body"] for raw in broker.lrange(f"pictor:{queue}", 0, -1)]
+    return [json.loads(base64.b64decode(body))[0] for body in reversed(bodies)]
+
+
+def test_a_message_holds_the_id_and_the_dispatch_number_and_nothing_else(broker, model):
+    generation = factories.make_generation(prompt="canary")
+
+    dispatch.publish(generation)
+
+    assert messages(broker, f"model.{model.slug}") == [[str(generation.pk), 1]]
+    assert b"canary" not in broker.lrange(f"pictor:model.{model.slug}", 0, -1)[0]
+
+
+def test_a_pinned_generation_goes_to_the_queue_of_its_device(broker, model):
+    device = factories.make_device(host="rack7", index=3)
+    generation = factories.make_generation(pinned_to=device)
+
+    dispatch.publish(generation)
+
+    assert messages(broker, f"device.rack7.{device.label}") == [[str(generation.pk), 1]]
+
+
+def test_the_broker_holds_twice_as_many_messages_as_slots(broker, model):
+    factories.make_device(index=0)
+    factories.make_device(index=1)
+    for _ in range(6):
+        factories.make_generation()
+
+    assert dispatch.top_up(model) == 4
+    assert len(messages(broker, f"model.{model.slug}")) == 4
+    assert dispatch.top_up(model) == 0
+
+
+def test_silent_and_drained_devices_do_not_widen_the_window(model):
+    factories.make_device(index=0, is_drained=True)
+    silent = factories.make_device(index=1)
+    type(silent).objects.filter(pk=silent.pk).update(heartbeat_at=Now() - timedelta(minutes=5))
+
+    assert dispatch.window(model) == dispatch.SMALLEST_WINDOW
+
+
+def test_priority_goes_before_age(broker, model):
+    factories.make_generation(priority=-1)
+    normal = factories.make_generation()
+    urgent = factories.make_generation(priority=1)
+
+    dispatch.top_up(model)
+
+    assert messages(broker, f"model.{model.slug}") == [[str(urgent.pk), 1], [str(normal.pk), 1]]
+
+
+def test_a_broker_that_is_down_leaves_the_generation_waiting(dead_broker, model):
+    generation = factories.make_generation()
+
+    assert dispatch.top_up(model) == 0
+
+    generation.refresh_from_db()
+    assert (generation.status, generation.dispatched_at) == (Status.QUEUED, None)
+
+
+def test_after_a_failure_the_broker_is_left_alone_for_a_while(dead_broker, model):
+    first, second = factories.make_generation(), factories.make_generation()
+
+    dispatch.top_up(model)
+    dispatch.top_up(model)
+
+    tried = Generation.objects.filter(dispatch_no__gt=0)
+    assert list(tried) == [first]
+    assert second.dispatch_no == 0
+
+
+def test_a_generation_that_no_longer_waits_is_not_published(broker, model):
+    generation = factories.make_generation()
+    Generation.objects.get(pk=generation.pk).withdraw()
+
+    assert not dispatch.publish(generation)
+    assert messages(broker, f"model.{model.slug}") == []
+
+
+def test_a_pinned_generation_does_not_wait_behind_a_full_window(broker, model):
+    for _ in range(5):
+        factories.make_generation()
+    dispatch.top_up(model)
+    device = factories.make_device()
+    generation = factories.make_generation(pinned_to=device)
+
+    dispatch.top_up(model)
+
+    assert messages(broker, f"device.here.{device.label}") == [[str(generation.pk), 1]]

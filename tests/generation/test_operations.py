@@ -1,0 +1,116 @@
+"""What the outside may do: submit, cancel, retry, delete."""
+
+import pytest
+from django.core.files.storage import default_storage
+
+from generation import operations
+from generation.errors import AlreadyFinished, InvalidParameters, NotFinished, NotRetryable
+from generation.lifecycle import Status
+from generation.models import Generation
+from generation.parameters import Wishes
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_submitted_generation_waits_with_everything_decided(user, model):
+    generation = operations.submit(Wishes(prompt="a red apple"), owner=user)
+
+    generation.refresh_from_db()
+    assert generation.status == Status.QUEUED
+    assert generation.total_steps == model.default_num_inference_steps
+    assert 0 <= generation.seed < 2**32
+
+
+def test_a_refused_submit_stores_nothing(user, model):
+    with pytest.raises(InvalidParameters):
+        operations.submit(Wishes(prompt=""), owner=user)
+
+    assert not Generation.objects.exists()
+
+
+def test_priority_one_is_for_staff(user, staff, model):
+    with pytest.raises(InvalidParameters):
+        operations.submit(Wishes(prompt="a red apple", priority=1), owner=user)
+
+    assert operations.submit(Wishes(prompt="a red apple", priority=1), owner=staff).priority == 1
+
+
+def test_a_waiting_generation_is_cancelled_at_once():
+    generation = factories.make_generation()
+
+    assert operations.cancel(generation).status == Status.CANCELLED
+
+
+def test_a_running_generation_is_asked_to_stop():
+    generation = factories.make_generation(status=Status.RUNNING)
+
+    cancelled = operations.cancel(generation)
+
+    assert cancelled.status == Status.RUNNING
+    assert cancelled.cancel_requested_at is not None
+
+
+def test_a_second_cancel_keeps_the_time_of_the_first():
+    generation = factories.make_generation(status=Status.RUNNING)
+    first = operations.cancel(generation).cancel_requested_at
+
+    assert operations.cancel(generation).cancel_requested_at == first
+
+
+def test_cancel_of_a_cancelled_generation_is_no_error():
+    generation = factories.make_generation(status=Status.CANCELLED)
+
+    assert operations.cancel(generation).status == Status.CANCELLED
+
+
+@pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.FAILED])
+def test_cancel_of_a_finished_generation_is_refused(status):
+    with pytest.raises(AlreadyFinished):
+        operations.cancel(factories.make_generation(status=status))
+
+
+def test_cancel_succeeds_when_the_broker_is_down(dead_broker, django_capture_on_commit_callbacks):
+    generation = factories.make_generation(status=Status.RUNNING, dispatch_no=1)
+
+    with django_capture_on_commit_callbacks(execute=True):
+        cancelled = operations.cancel(generation)
+
+    assert cancelled.cancel_requested_at is not None
+
+
+def test_a_retry_is_a_new_generation_with_the_same_seed():
+    failed = factories.make_generation(status=Status.FAILED, seed=7, prompt="a green frog")
+
+    again = operations.retry(failed)
+
+    assert again.pk != failed.pk
+    assert (again.status, again.seed, again.prompt) == (Status.QUEUED, 7, "a green frog")
+    assert again.owner == failed.owner
+
+
+@pytest.mark.parametrize("status", [Status.QUEUED, Status.RUNNING, Status.SUCCEEDED])
+def test_only_what_failed_or_was_cancelled_can_be_retried(status):
+    with pytest.raises(NotRetryable):
+        operations.retry(factories.make_generation(status=status))
+
+
+def test_delete_removes_the_record_and_the_files():
+    generation = factories.make_generation(status=Status.SUCCEEDED)
+    image = factories.make_image(generation=generation)
+    files = [image.file.name, image.thumbnail.name]
+
+    operations.delete(generation)
+
+    assert not Generation.objects.filter(pk=generation.pk).exists()
+    assert not any(default_storage.exists(name) for name in files)
+
+
+@pytest.mark.parametrize("status", [Status.QUEUED, Status.RUNNING])
+def test_what_is_not_finished_cannot_be_deleted(status):
+    generation = factories.make_generation(status=status)
+
+    with pytest.raises(NotFinished):
+        operations.delete(generation)
+
+    assert Generation.objects.filter(pk=generation.pk).exists()

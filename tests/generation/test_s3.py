@@ -1,0 +1,165 @@
+"""Images on a real S3 server, over HTTP: signatures, expiry, ranges."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import httpx
+import pytest
+from botocore.config import Config
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+
+from generation import operations, storage
+from generation.lifecycle import Status
+from tests import factories
+
+BUCKET = "pictures"
+KEY, SECRET = "pictor-access", "pictor-secret-for-tests"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """SeaweedFS on loopback, telemetry off; its URL."""
+    folder = tmp_path_factory.mktemp("s3")
+    identity = {
+        "name": "pictor",
+        "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
+        "actions": ["Admin", "Read", "Write", "List"],
+    }
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    ports = {name: free_port() for name in ("master.port", "volume.port", "filer.port", "s3.port")}
+    ports |= {f"{name}.grpc": free_port() for name in ports}
+    command = [
+        str(Path(sys.executable).with_name("weed")), "server", f"-dir={folder}", "-ip=127.0.0.1", "-s3",
+        f"-s3.config={folder / 's3.json'}", "-master.telemetry=false", "-master.volumeSizeLimitMB=64",
+        *(f"-{name}={port}" for name, port in ports.items()),
+    ]  # fmt: skip
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{ports['s3.port']}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=url,
+        aws_access_key_id=KEY,
+        aws_secret_access_key=SECRET,
+        region_name="us-east-1",
+        config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 0}),
+    )
+    while True:
+        try:
+            client.create_bucket(Bucket=BUCKET)
+            break
+        except Exception:
+            if process.poll() is not None:
+                pytest.fail(f"The S3 server did not start: {(folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.1)
+    yield url
+    process.kill()  # its polite stop takes half a minute, and its folder goes anyway
+    process.wait()
+
+
+@pytest.fixture
+def s3(settings, s3_server, request):
+    """The default storage is the bucket, configured as project/settings.py does it; links expire as parametrized."""
+    options = {
+        "bucket_name": BUCKET,
+        "endpoint_url": s3_server,
+        "region_name": "us-east-1",
+        "access_key": KEY,
+        "secret_key": SECRET,
+        "addressing_style": "path",
+        "querystring_expire": getattr(request, "param", 300),
+        "signature_version": "s3v4",
+        "default_acl": None,
+        "file_overwrite": False,
+    }
+    backend = {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}
+    settings.STORAGES = settings.STORAGES | {"default": backend}
+
+
+@pytest.fixture
+def image(s3, user):
+    """An image in the bucket."""
+    return factories.make_image(generation=factories.make_generation(owner=user, status=Status.SUCCEEDED))
+
+
+pytestmark = pytest.mark.django_db
+
+
+def test_an_image_goes_there_and_comes_back(client_of, user, image):
+    response = client_of(user).get(f"/api/generations/{image.generation_id}/images/0/")
+
+    assert response.status_code == 200
+    assert len(response.content) == image.size_bytes
+
+
+def test_a_redirect_leads_to_the_bytes_with_type_and_name(client_of, user, image, settings):
+    settings.IMAGE_DELIVERY = "redirect"
+
+    response = client_of(user).get(f"/api/generations/{image.generation_id}/images/0/")
+    fetched = httpx.get(response["Location"])
+
+    assert (response.status_code, response["Cache-Control"]) == (302, "private, no-store")
+    assert (fetched.status_code, len(fetched.content)) == (200, image.size_bytes)
+    assert fetched.headers["Content-Type"] == "image/png"
+    assert image.download_name in fetched.headers["Content-Disposition"]
+
+
+def test_a_signed_link_serves_ranges(image):
+    link = storage.signed_url(image.file.name, disposition="inline")
+
+    fetched = httpx.get(link, headers={"Range": "bytes=0-7"})
+
+    assert (fetched.status_code, fetched.content) == (206, b"\x89PNG\r\n\x1a\n")
+
+
+def test_without_its_signature_a_link_is_refused(image):
+    link = storage.signed_url(image.file.name, disposition="inline")
+
+    assert httpx.get(link.partition("?")[0]).status_code == 403
+    assert httpx.get(link.replace("X-Amz-Signature=", "X-Amz-Signature=0")).status_code == 403
+
+
+@pytest.mark.parametrize("s3", [1], indirect=True)
+def test_a_link_expires(image):
+    link = storage.signed_url(image.file.name, disposition="inline")
+    while httpx.get(link).status_code == 200:
+        time.sleep(0.2)
+
+    assert httpx.get(link).status_code == 403
+
+
+def test_a_link_is_only_good_for_its_own_object(image):
+    link = storage.signed_url(image.file.name, disposition="inline")
+
+    assert httpx.get(link.replace(image.file.name, image.thumbnail.name)).status_code == 403
+
+
+def test_delete_removes_the_objects(image):
+    names = [image.file.name, image.thumbnail.name]
+
+    operations.delete(image.generation)
+
+    assert not any(default_storage.exists(name) for name in names)
+
+
+def test_what_an_attempt_stored_can_be_removed_without_listing(s3, user):
+    generation = factories.make_generation(owner=user)
+    attempt = generation.claim(device=factories.make_device(), dispatch_no=0)
+    name = default_storage.save(f"{storage.folder(attempt)}/0.png", ContentFile(b"half a picture"))
+
+    storage.remove_attempt(attempt)
+
+    assert not default_storage.exists(name)

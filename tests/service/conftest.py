@@ -1,0 +1,53 @@
+"""The running services that the tests of this folder share."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from django.conf import settings
+
+from tests.service.running import Running, running_service
+
+QUICK = {"PICTOR_LEASE_SECONDS": "4", "PICTOR_REDISPATCH_SECONDS": "3"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything here starts processes, and has time for it."""
+    for item in items:
+        if "tests/service" in str(item.path):
+            item.add_marker(pytest.mark.service)
+            item.add_marker(pytest.mark.timeout(180))
+
+
+def database_of_its_own(name: str) -> dict[str, str]:
+    """On PostgreSQL a new database on the same server; SQLite has a file in the service's folder anyway."""
+    url = os.environ.get("DATABASE_URL")
+    if url is None:
+        return {}
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    return {"DATABASE_URL": url.replace("/postgres?", f"/{name}?")}
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Two CPU devices, with a short lease."""
+    folder = tmp_path_factory.mktemp("service")
+    with running_service(folder, devices="cpu:2", **QUICK, **database_of_its_own("service")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One CPU device, with RabbitMQ as the broker."""
+    url = os.environ.get("TEST_RABBITMQ_URL")
+    if not url:
+        pytest.skip("TEST_RABBITMQ_URL is not set: the tests with RabbitMQ are skipped.")
+    folder = tmp_path_factory.mktemp("rabbitmq")
+    with running_service(folder, BROKER_URL=url, **QUICK, **database_of_its_own("rabbitmq")) as running:
+        yield running
+
+
+assert settings.DATA_DIR != settings.BASE_DIR / "var", "The tests must not touch a service of the developer's."

@@ -1,0 +1,122 @@
+"""The whole of Pictor, started as a user starts it, in a folder of its own."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from generation.lifecycle import FINISHED
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_SECONDS = 90
+POLL_SECONDS = 0.05
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Running:
+    """A running service and a client with its first API key."""
+
+    process: subprocess.Popen[bytes]
+    environment: dict[str, str]
+    client: httpx.Client
+    log: Path
+
+    def submit(self, **body: Any) -> dict[str, Any]:
+        """Submit a generation of a red apple in three steps, unless said otherwise."""
+        wishes = {"prompt": "a red apple", "num_inference_steps": 3} | body
+        response = self.client.post("/api/generations/", json=wishes)
+        assert response.status_code == 202, response.text
+        return response.json()
+
+    def look(self, generation: dict[str, Any]) -> dict[str, Any]:
+        """The generation as it is now."""
+        return self.client.get(generation["links"]["self"]).json()
+
+    def wait(self, generation: dict[str, Any], *, until: Any = None) -> dict[str, Any]:
+        """Poll until it is finished, or until `until(it)` is true."""
+        is_reached = until or (lambda seen: seen["status"] in FINISHED)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            seen = self.look(generation)
+            if is_reached(seen):
+                return seen
+            time.sleep(POLL_SECONDS)
+        raise AssertionError(f"{seen}\n{self.log.read_text()[-5000:]}")
+
+    def finish(self, **body: Any) -> dict[str, Any]:
+        """Submit and wait for the end."""
+        return self.wait(self.submit(**body))
+
+    def image(self, generation: dict[str, Any], index: int = 0) -> bytes:
+        """The bytes of one image."""
+        response = self.client.get(generation["images"][index]["url"])
+        response.raise_for_status()
+        return response.content
+
+    def ask(self, expression: str) -> Any:
+        """Evaluate `expression` in the service's own Django, with its models at hand; the value goes as JSON."""
+        code = f"import json; from generation.models import *; print(json.dumps({expression}, default=str))"
+        command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", code]
+        result = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=True)
+        return json.loads(result.stdout.splitlines()[-1])
+
+    def attempts(self, generation: dict[str, Any]) -> list[dict[str, Any]]:
+        """The attempts of a generation: worker, outcome, step."""
+        wanted = '"worker", "outcome", "step"'
+        return self.ask(f"list(Attempt.objects.filter(generation={generation['id']!r}).values({wanted}))")
+
+    def worker_pid(self, label: str) -> int:
+        """The process of a device's worker."""
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (place / "environ").read_bytes().split(b"\0")
+                is_worker = b"worker" in (place / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            ours = f"PICTOR_DATA_DIR={self.environment['PICTOR_DATA_DIR']}".encode()
+            if is_worker and ours in words and f"PICTOR_DEVICE={label}".encode() in words:
+                return int(place.name)
+        raise AssertionError(f"There is no worker for {label}.")
+
+
+@contextmanager
+def running_service(folder: Path, *, devices: str = "cpu:1", **extra: str) -> Iterator[Running]:
+    """Start `manage.py up`, wait until it says that it is ready, and stop it at the end as Ctrl-C does."""
+    environment = os.environ | {
+        "PICTOR_DATA_DIR": str(folder / "data"),
+        "PICTOR_PORT": str(free_port()),
+        "PICTOR_FLOWER_PORT": str(free_port()),
+        "PICTOR_LOG_LEVEL": "INFO",
+    } | extra  # fmt: skip
+    log = folder / "up.log"
+    command = [sys.executable, "manage.py", "up", "--no-picture", "--devices", devices]
+    with log.open("w") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+    try:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while "Pictor was ready" not in log.read_text():
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(POLL_SECONDS)
+        key = (folder / "data/credentials/api_key").read_text().strip()
+        url = f"http://127.0.0.1:{environment['PICTOR_PORT']}"
+        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30) as client:
+            yield Running(process=process, environment=environment, client=client, log=log)
+    finally:
+        process.terminate()
+        process.wait()

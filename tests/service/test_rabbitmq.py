@@ -1,0 +1,20 @@
+"""The same on RabbitMQ, with quorum queues."""
+
+from generation.lifecycle import Status
+
+
+def test_a_prompt_becomes_a_picture(rabbitmq_service):
+    generation = rabbitmq_service.finish()
+
+    assert (generation["status"], generation["attempts"]) == (Status.SUCCEEDED, 1)
+
+
+def test_a_running_generation_is_cancelled(rabbitmq_service):
+    generation = rabbitmq_service.submit(num_inference_steps=100)
+    rabbitmq_service.wait(generation, until=lambda now: now["progress"]["step"] >= 2)
+
+    response = rabbitmq_service.client.post(generation["links"]["cancel"])
+
+    assert response.status_code == 202
+    assert rabbitmq_service.wait(generation)["status"] == Status.CANCELLED
+    assert rabbitmq_service.attempts(generation)[0]["step"] < 100
