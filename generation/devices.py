@@ -3,10 +3,11 @@
 import os
 import re
 import socket
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class LocalDevice(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class LocalDevice:
     """The device a worker process is pinned to, by its label: `gpu0` or `cpu1`."""
 
     label: str

@@ -36,9 +36,11 @@ def device_queue(*, host: str, label: str) -> str:
 
 def top_up(model: DiffusionModel) -> int:
     """Publish waiting generations of `model` until its window is full; returns how many."""
-    waiting = Generation.objects.for_model(model)
-    room = max(0, window(model) - waiting.dispatched().count())
-    return publish_all(waiting.undispatched().select_related("model", "pinned_to")[:room])
+    waiting = Generation.objects.for_model(model).select_related("model", "pinned_to")
+    shared = waiting.filter(pinned_to=None)
+    room = max(0, window(model) - shared.dispatched().count())
+    # Pinned ones have a queue of their own, in which they neither wait for the others nor hold them up.
+    return publish_all(waiting.undispatched().exclude(pinned_to=None)) + publish_all(shared.undispatched()[:room])
 
 
 def publish_all(generations: Iterable[Generation]) -> int:

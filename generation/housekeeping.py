@@ -34,8 +34,8 @@ def rescue_expired() -> int:
     """Take generations from workers that were not heard of within the lease."""
     rescued = 0
     for generation in Generation.objects.expired()[:BATCH]:
-        attempt = generation.attempts.get(claim_token=generation.claim_token)
-        if generation.rescue(attempt):
+        attempt = generation.attempts.open().last()
+        if attempt is not None and generation.rescue(attempt):
             logger.warning("%s: its worker %s was lost; it is %s.", generation, attempt.worker, generation.status)
             rescued += 1
     return rescued

@@ -49,7 +49,8 @@ def run(generation_id: UUID, dispatch_no: int, *, worker: Worker) -> None:
             made = worker.runtime.generate(image_request(generation), on_step=watch.on_step)
             watch.check()
             images = store(made, generation, attempt)
-            finish(generation, attempt, images, watch)
+            finish(generation, attempt, images)
+            logger.info("%s succeeded on %s, %.1f s in the pipeline.", generation, worker.device, made.pipeline_seconds)
         except BaseException as error:  # an exception that left a task would wedge the worker for good
             give_back(generation, attempt, error, watch=watch, worker=worker)
     dispatch.top_up(generation.model)
@@ -121,7 +122,7 @@ def picture(pixels: np.ndarray, generation: Generation, index: int) -> Picture:
     return Picture(image=image, thumbnail=thumbnail(pixels), width=width, height=height)
 
 
-def finish(generation: Generation, attempt: Attempt, images: list[Image], watch: Watch) -> None:
+def finish(generation: Generation, attempt: Attempt, images: list[Image]) -> None:
     """Commit the success; raises the reason if somebody else has decided meanwhile."""
     if not settle(lambda: generation.succeed(attempt, images=images)):
         generation.refresh_from_db()
@@ -150,6 +151,7 @@ def give_back(generation: Generation, attempt: Attempt, error: BaseException, *,
             logger.error("%s failed unexpectedly.", generation, exc_info=error)
             detail = f"The worker met an unexpected {type(error).__name__}; its log has the details."
             settle(lambda: generation.fail(attempt, code="internal_error", detail=detail, step=watch.step))
+    logger.info("%s ended as %s at step %s of %s.", attempt, generation.status, watch.step, watch.total)
     remove_files(attempt)
 
 

@@ -5,8 +5,8 @@ import time
 from dataclasses import dataclass
 from hashlib import sha256
 
-from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db.models.functions import Now
 
 from generation.engines.encoding import FORMATS, EncodedImage
@@ -57,8 +57,7 @@ def store(picture: Picture, *, generation: Generation, attempt: Attempt, index: 
 def save(name: str, encoded: EncodedImage) -> str:
     """Save one file, patiently: the GPU's work must not be lost to a storage that is away for seconds."""
     for pause in (*PAUSES_BETWEEN_TRIES_SECONDS, None):
-        content = ContentFile(encoded.data)
-        content.content_type = encoded.content_type
+        content = SimpleUploadedFile(name, encoded.data, content_type=encoded.content_type)  # S3 keeps the type
         try:
             return default_storage.save(name, content)
         except Exception as error:  # each backend has its own errors, and all of them mean the same here
@@ -71,8 +70,8 @@ def save(name: str, encoded: EncodedImage) -> str:
 
 def remove_image(image: Image) -> None:
     """Delete the files of one image; it is no error if they are gone already."""
-    default_storage.delete(image.file.name)
-    default_storage.delete(image.thumbnail.name)
+    default_storage.delete(str(image.file.name))
+    default_storage.delete(str(image.thumbnail.name))
 
 
 def remove_attempt(attempt: Attempt) -> None:
@@ -93,4 +92,5 @@ def read(name: str) -> bytes:
 
 def signed_url(name: str, *, disposition: str) -> str:
     """The storage's own link to a file, signed and short-lived; only S3 storage has such links."""
-    return default_storage.url(name, parameters={"ResponseContentDisposition": disposition})
+    parameters = {"ResponseContentDisposition": disposition}
+    return default_storage.url(name, parameters=parameters)  # type: ignore[call-arg]  # S3Storage's own

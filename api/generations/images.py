@@ -1,6 +1,7 @@
 """The endpoints of images: the bytes themselves, for their owner."""
 
 import re
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from api.authentication import oversees
+from api.authentication import oversees, user_of
 from api.errors import Unavailable
 from generation import storage
 from generation.models import Image
@@ -29,10 +30,11 @@ class WhateverIsAccepted(BaseContentNegotiation):
     """An image has the format it has; only errors are rendered, and those as JSON."""
 
     def select_renderer(
-        self, request: Request, renderers: list[BaseRenderer], format_suffix: str | None = None
+        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
         """Return the first renderer, whatever the client accepts."""
-        return renderers[0], renderers[0].media_type
+        renderer = next(iter(renderers))
+        return renderer, renderer.media_type
 
 
 class ImageView(APIView):
@@ -60,7 +62,7 @@ class ImageView(APIView):
         """The image, for its owner and staff; others are told that there is none."""
         images = Image.objects.select_related("generation__model")
         if not oversees(request):
-            images = images.filter(generation__owner=request.user)
+            images = images.filter(generation__owner=user_of(request))
         return get_object_or_404(images, generation=pk, index=index)
 
     def name_of(self, image: Image) -> str:

@@ -1,6 +1,6 @@
 """What a request for pictures looks like, and how a generation is shown."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from rest_framework import serializers
@@ -18,9 +18,9 @@ TEXT_AREA = {"base_template": "textarea.html", "rows": 3}
 class ModelField(serializers.SlugField):
     """A model by its slug; a form offers those that are enabled when it is shown."""
 
-    def iter_options(self) -> Iterator[Any]:
+    def iter_options(self) -> Iterable[Any]:
         """The choices of the form's drop-down list."""
-        choices = {model.slug: model.name for model in DiffusionModel.objects.enabled()}
+        choices = [(model.slug, model.name) for model in DiffusionModel.objects.enabled()]
         return serializers.ChoiceField(choices=choices).iter_options()
 
 

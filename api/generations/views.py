@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
-from api.authentication import oversees
+from api.authentication import oversees, user_of
 from api.generations.filters import GenerationFilters
 from api.generations.serializers import GenerationRequestSerializer, GenerationSerializer
 from generation import operations
@@ -44,7 +44,7 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewse
         """The user's own; single ones of others too for staff. Who may not see one is told that there is none."""
         generations = Generation.objects.with_position().select_related("model").prefetch_related("images")
         is_oversight = self.action != "list" and oversees(self.request)
-        return generations if is_oversight else generations.owned_by(self.request.user)
+        return generations if is_oversight else generations.owned_by(user_of(self.request))
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
         """What is posted to the list is a request; everything else is a generation."""
@@ -55,7 +55,7 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewse
         """Submit a generation; what is left out is as the model has it."""
         serializer = GenerationRequestSerializer(data=request.data, context=self.get_serializer_context())
         serializer.is_valid(raise_exception=True)
-        generation = operations.submit(serializer.validated_data, owner=request.user)
+        generation = operations.submit(serializer.validated_data, owner=user_of(request))
         return self.accepted(generation)
 
     def destroy(self, request: Request, pk: str) -> Response:

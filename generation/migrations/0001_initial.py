@@ -23,15 +23,11 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 (
                     "slug",
-                    models.SlugField(
-                        help_text="The name in requests and queues, for example sdxl-base.", unique=True
-                    ),
+                    models.SlugField(help_text="The name in requests and queues, for example sdxl-base.", unique=True),
                 ),
                 ("name", models.CharField(help_text="The name that people read.", max_length=200)),
                 (
@@ -98,9 +94,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "default_guidance_scale",
-                    models.FloatField(
-                        default=7.0, validators=[django.core.validators.MinValueValidator(0.0)]
-                    ),
+                    models.FloatField(default=7.0, validators=[django.core.validators.MinValueValidator(0.0)]),
                 ),
                 (
                     "max_width",
@@ -134,15 +128,11 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "max_guidance_scale",
-                    models.FloatField(
-                        default=30.0, validators=[django.core.validators.MinValueValidator(0.0)]
-                    ),
+                    models.FloatField(default=30.0, validators=[django.core.validators.MinValueValidator(0.0)]),
                 ),
                 (
                     "max_num_images",
-                    models.PositiveIntegerField(
-                        default=4, validators=[django.core.validators.MinValueValidator(1)]
-                    ),
+                    models.PositiveIntegerField(default=4, validators=[django.core.validators.MinValueValidator(1)]),
                 ),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
             ],
@@ -164,9 +154,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("host", models.CharField(max_length=200)),
                 ("label", models.CharField(help_text="gpu0, gpu1, ... or cpu0, cpu1, ...", max_length=20)),
@@ -176,9 +164,7 @@ class Migration(migrations.Migration):
                 ("memory_bytes", models.BigIntegerField()),
                 (
                     "slots",
-                    models.PositiveIntegerField(
-                        default=1, help_text="Generations that its worker takes at once."
-                    ),
+                    models.PositiveIntegerField(default=1, help_text="Generations that its worker takes at once."),
                 ),
                 ("started_at", models.DateTimeField(help_text="When its worker started last.", null=True)),
                 (
@@ -191,9 +177,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "is_drained",
-                    models.BooleanField(
-                        default=False, help_text="Takes no new generations while this is set."
-                    ),
+                    models.BooleanField(default=False, help_text="Takes no new generations while this is set."),
                 ),
                 (
                     "serves",
@@ -295,18 +279,14 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("number", models.PositiveIntegerField()),
                 ("dispatch_no", models.PositiveIntegerField()),
                 ("claim_token", models.UUIDField(unique=True)),
                 (
                     "worker",
-                    models.CharField(
-                        help_text="The device's name at that time, kept if its row goes.", max_length=250
-                    ),
+                    models.CharField(help_text="The device's name at that time, kept if its row goes.", max_length=250),
                 ),
                 ("started_at", models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
                 ("ended_at", models.DateTimeField(null=True)),
@@ -335,9 +315,7 @@ class Migration(migrations.Migration):
                 ),
                 (
                     "store_seconds",
-                    models.FloatField(
-                        help_text="Time to encode the images and put them on storage.", null=True
-                    ),
+                    models.FloatField(help_text="Time to encode the images and put them on storage.", null=True),
                 ),
                 ("peak_memory_bytes", models.BigIntegerField(null=True)),
                 ("error_code", models.CharField(blank=True, max_length=50)),
@@ -370,9 +348,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID"),
                 ),
                 ("index", models.PositiveSmallIntegerField()),
                 ("seed", models.BigIntegerField(help_text="The seed that draws this very image alone.")),

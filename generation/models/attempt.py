@@ -10,6 +10,10 @@ from generation.models.device import Device
 class AttemptQuerySet(models.QuerySet["Attempt"]):
     """Questions about many attempts."""
 
+    def open(self) -> "AttemptQuerySet":
+        """Those that have not ended."""
+        return self.filter(outcome=Outcome.RUNNING)
+
     def lost(self) -> "AttemptQuerySet":
         """Those whose worker was not heard of again."""
         return self.filter(outcome=Outcome.LOST)

@@ -97,6 +97,6 @@ class DiffusionModel(models.Model):
             return tuple(SCHEDULERS)
         try:
             saved = json.loads((self.folder / "scheduler" / "scheduler_config.json").read_text())
-            return compatible_with(saved["_class_name"])
+            return compatible_with(saved["_class_name"], prediction_type=saved.get("prediction_type", "epsilon"))
         except (OSError, ValueError, KeyError):
             return tuple(SCHEDULERS)

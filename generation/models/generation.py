@@ -194,8 +194,8 @@ class Generation(models.Model):
 
     def request_cancel(self) -> bool:
         """Ask its worker to stop; False if it does not run. A second request changes nothing and is True."""
-        self._update(Q(status=Status.RUNNING, cancel_requested_at=None), cancel_requested_at=Now())
-        self.refresh_from_db()
+        if not self._update(Q(status=Status.RUNNING, cancel_requested_at=None), cancel_requested_at=Now()):
+            self.refresh_from_db()
         return self.status == Status.RUNNING
 
     def _lose(self, attempt: Attempt, guard: Q, *, detail: str) -> bool:
@@ -263,4 +263,5 @@ def beat(steps: dict[UUID, tuple[int, int]], *, lease: timedelta) -> dict[UUID, 
         for place, field in enumerate(("step", "total_steps"))
     }
     held.update(lease_until=Now() + lease, **by_claim)
-    return {token: requested is not None for token, requested in held.values_list("claim_token", "cancel_requested_at")}
+    cancels = dict(held.values_list("claim_token", "cancel_requested_at"))
+    return {token: cancels[token] is not None for token in steps if token in cancels}

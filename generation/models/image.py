@@ -33,5 +33,5 @@ class Image(models.Model):
     @property
     def download_name(self) -> str:
         """A file name that people can tell apart: the model and the seed that make it again."""
-        extension = self.file.name.rpartition(".")[2]
+        extension = str(self.file.name).rpartition(".")[2]
         return f"{self.generation.model.slug}-{self.seed}.{extension}"
