@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +33,7 @@ class ChildSpec:
     name: str
     argv: Sequence[str]
     watch: Callable[[], Awaitable[ReadyCheck]] | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
     grace_seconds: float = 10
     folder: Path | None = None
     noise: tuple[str, ...] = ()
@@ -127,7 +127,7 @@ class Child:
             self._process = await asyncio.create_subprocess_exec(
                 *self.spec.argv,
                 cwd=self.spec.folder,
-                env=os.environ | self.spec.env,
+                env=os.environ | {"PYTHONUNBUFFERED": "1"} | self.spec.env,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=write_end,
                 stderr=write_end,
@@ -194,9 +194,10 @@ class Child:
 
 def describe(status: int) -> str:
     """An exit status in words."""
-    if status < 0:
-        return f"was killed by {signal.Signals(-status).name}"
-    return f"exited with code {status}"
+    if status >= 0:
+        return f"exited with code {status}"
+    names = {number.value: number.name for number in signal.Signals}
+    return f"was killed by {names.get(-status, f'signal {-status}')}"
 
 
 def die_with_parent(parent_id: int) -> Callable[[], None] | None:

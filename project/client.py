@@ -5,6 +5,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import httpx
@@ -120,7 +121,7 @@ class ProgressBar:
     """`a red apple  [#####.....] 12/20 steps  2.1 s`: redrawn on a terminal, else a few lines."""
 
     def __init__(self, prompt: str, console: Console) -> None:
-        self.prompt = prompt if len(prompt) <= 40 else prompt[:39] + "…"
+        self.prompt = shorten(prompt, width=40, placeholder=" ...")
         self.console = console
         self.started_at = time.monotonic()
         self._last_shown = ""

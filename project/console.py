@@ -1,5 +1,6 @@
 """Where the lines of several processes meet: whole, each with its source in front, above one redrawn line."""
 
+import io
 import os
 import shutil
 import threading
@@ -27,6 +28,8 @@ class Console:
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a letter that the terminal lacks must not cost the line
         self.is_terminal = stream.isatty()
         self.has_colours = self.is_terminal and "NO_COLOR" not in os.environ
         self._colours: dict[str, str] = {}

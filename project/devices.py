@@ -25,6 +25,11 @@ class DeviceSlot:
         return f"{self.kind}{self.index}"
 
 
+def names(devices: list[DeviceSlot]) -> str:
+    """`gpu0, gpu1`."""
+    return ", ".join(device.label for device in devices)
+
+
 def count_gpus() -> int:
     """How many NVIDIA GPUs the driver reports; 0 where there is no driver."""
     try:

@@ -8,7 +8,7 @@ from functools import partial
 
 import httpx
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 
 from generation.devices import local_host
 from generation.dispatch import device_queue
@@ -64,16 +64,7 @@ def worker_spec(device: DeviceSlot, *, cpu_workers: int) -> ChildSpec:
     }
     if device.kind == "cpu":
         env["OMP_NUM_THREADS"] = str(max(1, count_cores() // cpu_workers))
-    options = [
-        "--pool",
-        "threads",
-        "--concurrency",
-        "1",
-        "--without-gossip",
-        "--events",
-        "--loglevel",
-        "WARNING",
-    ]
+    options = ["--pool", "threads", "--concurrency", "1", "--without-gossip", "--events", "--loglevel", "WARNING"]
     return ChildSpec(
         name=f"worker {device.label}",
         argv=[*CELERY, "worker", "--hostname", f"{device.label}@{host}", "--queues", queue, *options],
@@ -150,7 +141,7 @@ def read_started_at(host: str, label: str) -> datetime | None:
     """When the device's worker started last, None if never or if the database does not answer."""
     try:
         return Device.objects.filter(host=host, label=label).values_list("started_at", flat=True).first()
-    except DatabaseError:
+    except Error:
         return None
     finally:
         connection.close()

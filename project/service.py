@@ -13,7 +13,7 @@ from generation.models import Generation
 from generation.registry import ensure_a_model
 from project import embedded_redis
 from project.address import check_port, local_url
-from project.client import Client
+from project.client import Client, PictureFailed
 from project.devices import DeviceSlot
 from project.first_run import Credentials, ensure_credentials
 from project.processes import flower_spec, housekeeper_spec, web_spec, worker_specs
@@ -38,11 +38,6 @@ class Service:
     def url(self) -> str:
         """Where this machine reaches it."""
         return local_url(self.port)
-
-    @property
-    def device_names(self) -> str:
-        """`gpu0, gpu1`."""
-        return ", ".join(device.label for device in self.devices)
 
     def check(self) -> None:
         """Raise `PortUnavailable` or `BrokerUnavailable` for what only the operator can put right."""
@@ -87,8 +82,12 @@ def has_ever_drawn() -> bool:
 
 
 def local_client(url: str) -> Client:
-    """A client with the key that the first start stored."""
-    return Client(url=url, api_key=(settings.CREDENTIALS_DIR / "api_key").read_text().strip())
+    """A client with the key that the first start stored; raises `PictureFailed`."""
+    path = settings.CREDENTIALS_DIR / "api_key"
+    try:
+        return Client(url=url, api_key=path.read_text().strip())
+    except OSError as error:
+        raise PictureFailed(f"The API key in {path} cannot be read ({error.strerror}).") from error
 
 
 def shown(path: Path) -> str:

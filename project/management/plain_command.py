@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError
+from django.db import Error
 
 from project.address import PortUnavailable
 from project.child import StartFailed
@@ -34,7 +34,7 @@ class PlainCommand(BaseCommand):
             return super().execute(*args, **options)
         except EXPECTED as error:
             raise CommandError(str(error)) from error
-        except DatabaseError as error:
+        except Error as error:
             sentence = str(error).strip().splitlines()[0]
             raise CommandError(
                 f"The database cannot be used ({sentence}). Start it or correct DATABASE_URL; "

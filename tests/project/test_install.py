@@ -125,7 +125,7 @@ def test_no_gpu_and_no_index_gets_the_large_build_and_is_told_so(torch_build):
 @pytest.mark.parametrize(
     "wheel",
     [
-        "/opt/wheels/torch-2.13.0+cpu-cp311-cp311-linux_x86_64.whl",
+        "/srv/wheels/torch-2.13.0+cpu-cp311-cp311-linux_x86_64.whl",
         "./wheels/torch-2.13.0-cp311-cp311-linux_x86_64.whl",
         "https://mirror.example.org/torch-2.13.0%2Bcpu-cp311-cp311-linux_x86_64.whl",
         "torch-2.13.0-cp311-none-macosx_14_0_arm64.whl",

@@ -4,7 +4,6 @@ import asyncio
 import shlex
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from django.core.management.base import CommandParser
 
 from project.client import PictureFailed
 from project.console import Console
-from project.devices import detect_devices
+from project.devices import detect_devices, names
 from project.first_run import ADMIN, Credentials
 from project.instance import LOCK, claim
 from project.management.plain_command import PlainCommand
@@ -35,50 +34,36 @@ class Command(PlainCommand):
         started_at = time.monotonic()
         console = Console(sys.stdout)
         service = Service(devices=detect_devices(devices), port=port)
+
+        async def serve(supervisor: Supervisor) -> None:
+            await service.start(supervisor)
+            seconds = time.monotonic() - started_at
+            picture = await draw_first(service, console=console) if wants_picture else None
+            console.say(guide(service, credentials=credentials, picture=picture, seconds=seconds))
+            await asyncio.Event().wait()
+
         with claim(LOCK, url=service.url):
             service.check()
-            console.line(
-                NAME,
-                f"starting with {service.device_names}; everything is kept in {shown(settings.DATA_DIR)}/",
-            )
+            console.line(NAME, f"starting with {names(service.devices)}; all is kept in {shown(settings.DATA_DIR)}/")
             credentials = service.prepare()
-            prompt = None if no_picture or has_ever_drawn() else FIRST_PROMPT
-            scenario = partial(serve, service, console, credentials, prompt, started_at)
-            exit_code = asyncio.run(Supervisor(console).run(scenario))
+            wants_picture = not (no_picture or has_ever_drawn())
+            exit_code = asyncio.run(Supervisor(console).run(serve))
         console.line(NAME, "stopped")
         sys.exit(exit_code)
 
 
-async def serve(
-    service: Service,
-    console: Console,
-    credentials: Credentials,
-    prompt: str | None,
-    started_at: float,
-    supervisor: Supervisor,
-) -> None:
-    """Start, draw the first picture, say where to look, stay."""
-    await service.start(supervisor)
-    seconds = time.monotonic() - started_at
-    picture = await draw_first(prompt, service=service, console=console) if prompt else None
-    for line in guide(service, credentials=credentials, picture=picture, seconds=seconds):
-        console.say(line)
-    await asyncio.Event().wait()
-
-
-async def draw_first(prompt: str, *, service: Service, console: Console) -> Path | None:
+async def draw_first(service: Service, *, console: Console) -> Path | None:
     """The first picture; a service that cannot draw one stays up, so that one can find out why."""
+    folder = settings.DATA_DIR / "pictures"
     try:
-        return await local_client(service.url).make_picture(
-            prompt, folder=settings.DATA_DIR / "pictures", console=console
-        )
+        return await local_client(service.url).make_picture(FIRST_PROMPT, folder=folder, console=console)
     except PictureFailed as error:
         console.problem(NAME, f"there is no first picture: {error}")
         return None
 
 
-def guide(service: Service, *, credentials: Credentials, picture: Path | None, seconds: float) -> list[str]:
-    """Where to look and what to type, line by line."""
+def guide(service: Service, *, credentials: Credentials, picture: Path | None, seconds: float) -> str:
+    """Where to look and what to type."""
     folder = shown(settings.CREDENTIALS_DIR)
     key_file = shlex.quote(shown(settings.CREDENTIALS_DIR / "api_key"))
     lines = ["", f"Pictor was ready after {seconds:.1f} s.", ""]
@@ -94,8 +79,7 @@ def guide(service: Service, *, credentials: Credentials, picture: Path | None, s
         lines.append(f"  Password       {credentials.password}")
     if credentials.api_key:
         lines.append(f"  API key        {credentials.api_key}")
-    return [
-        *lines,
+    lines += [
         "",
         "Ask for a picture:",
         "",
@@ -106,3 +90,4 @@ def guide(service: Service, *, credentials: Credentials, picture: Path | None, s
         'or, from another terminal: make picture PROMPT="a blue whale". Ctrl-C stops everything.',
         "",
     ]
+    return "\n".join(lines)

@@ -9,7 +9,7 @@ from django.core.management.base import CommandParser
 
 from generation.models import Device
 from project.console import Console
-from project.devices import DeviceSlot, detect_devices
+from project.devices import detect_devices, names
 from project.management.plain_command import PlainCommand
 from project.processes import worker_specs
 from project.service import check_broker
@@ -32,14 +32,9 @@ class Command(PlainCommand):
 
         async def work(supervisor: Supervisor) -> None:
             await supervisor.start(*worker_specs(slots))
-            console.line(NAME, f"ready on {describe(slots)}")
+            console.line(NAME, f"ready on {names(slots)}")
             await asyncio.Event().wait()
 
         exit_code = asyncio.run(Supervisor(console).run(work))
         console.line(NAME, "stopped")
         sys.exit(exit_code)
-
-
-def describe(slots: list[DeviceSlot]) -> str:
-    """The devices' labels in a row."""
-    return ", ".join(slot.label for slot in slots)
