@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from project.environment import Environment, read_dotenv
-from project.secrets import read_or_create
+from project.secrets import make_private, read_or_create
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 read_dotenv(BASE_DIR / ".env")
@@ -17,6 +17,7 @@ env = Environment()
 
 DATA_DIR = Path(env.str("PICTOR_DATA_DIR", default=str(BASE_DIR / "var"))).resolve()
 CREDENTIALS_DIR = DATA_DIR / "credentials"
+make_private(DATA_DIR)
 
 # --- Web --------------------------------------------------------------------------------------------------
 

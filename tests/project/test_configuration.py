@@ -100,3 +100,11 @@ def test_nothing_is_missing_from_the_migrations():
     result = manage("makemigrations", "--check", "--dry-run")
 
     assert result.returncode == 0, result.stdout
+
+
+def test_a_data_folder_that_cannot_be_made_is_one_sentence():
+    result = manage("check", PICTOR_DATA_DIR="/dev/null/data")
+
+    assert result.returncode == 1
+    assert result.stderr.startswith("pictor: The folder /dev/null/data cannot be made")
+    assert len(result.stderr.splitlines()) == 1
