@@ -6,7 +6,6 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.html import format_html
 from knox.models import get_digest_token
 from knox.settings import CONSTANTS
@@ -48,7 +47,7 @@ def scopes(key: ApiKey) -> list[str]:
 @display(description="Works", boolean=True)
 def works(key: ApiKey) -> bool:
     """Whether it has not expired."""
-    return key.expiry is None or key.expiry > timezone.now()
+    return not key.has_expired
 
 
 @admin.register(ApiKey)

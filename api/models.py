@@ -37,6 +37,11 @@ class ApiKey(AbstractAuthToken):
     def __str__(self) -> str:
         return f"{self.name} ({self.token_key}...)"
 
+    @property
+    def has_expired(self) -> bool:
+        """Whether it is refused from now on."""
+        return self.expiry is not None and self.expiry < timezone.now()
+
     def touch(self) -> None:
         """Note that the key was used, at most once a minute, so that reads do not each cost a write."""
         if self.last_used_at is None or timezone.now() - self.last_used_at > self.LAST_USED_RESOLUTION:

@@ -7,6 +7,7 @@ from rest_framework import serializers
 from rest_framework.reverse import reverse
 
 from generation.engines.schedulers import SCHEDULERS
+from generation.lifecycle import Status
 from generation.models import DiffusionModel, Generation, Image
 from generation.models.generation import MAX_SEED
 from generation.parameters import IMAGE_FORMATS, PRIORITIES, Wishes
@@ -110,7 +111,7 @@ class GenerationSerializer(serializers.ModelSerializer[Generation]):
     position = serializers.IntegerField(help_text="1 for the next of its model to run; null unless queued.")
     attempts = serializers.IntegerField(source="attempt_count")
     error = serializers.SerializerMethodField()
-    images = ImageSerializer(many=True)
+    images = serializers.SerializerMethodField()
     links = serializers.SerializerMethodField()
 
     class Meta:
@@ -128,6 +129,12 @@ class GenerationSerializer(serializers.ModelSerializer[Generation]):
             "total": generation.total_steps,
             "fraction": generation.fraction,
         }
+
+    def get_images(self, generation: Generation) -> list[dict[str, Any]]:
+        """Its images, once it has succeeded; before that there are none to look for."""
+        if generation.status != Status.SUCCEEDED:
+            return []
+        return ImageSerializer(generation.images.all(), many=True, context=self.context).data
 
     def get_error(self, generation: Generation) -> dict[str, str] | None:
         """Why it failed: a code for programs and a sentence for people."""

@@ -29,7 +29,7 @@ class NewestFirst(CursorPagination):
     max_page_size = 100
 
 
-class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Generation]):
+class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generation]):
     """Prompts on their way to pictures.
 
     `POST` a prompt to submit a generation; it answers `202` at once, and the page of the generation shows
@@ -42,9 +42,14 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewse
 
     def get_queryset(self) -> QuerySet[Generation]:
         """The user's own; single ones of others too for staff. Who may not see one is told that there is none."""
-        generations = Generation.objects.with_position().select_related("model").prefetch_related("images")
-        is_oversight = self.action != "list" and oversees(self.request)
-        return generations if is_oversight else generations.owned_by(user_of(self.request))
+        generations = Generation.objects.select_related("model")
+        if self.action == "list":
+            return generations.with_position().prefetch_related("images").owned_by(user_of(self.request))
+        return generations if oversees(self.request) else generations.owned_by(user_of(self.request))
+
+    def filter_queryset(self, queryset: QuerySet[Generation]) -> QuerySet[Generation]:
+        """Filters are for the list; to look at one generation they would only cost time."""
+        return super().filter_queryset(queryset) if self.action == "list" else queryset
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
         """What is posted to the list is a request; everything else is a generation."""
@@ -57,6 +62,10 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewse
         serializer.is_valid(raise_exception=True)
         generation = operations.submit(serializer.validated_data, owner=user_of(request))
         return self.accepted(generation)
+
+    def retrieve(self, request: Request, pk: str) -> Response:
+        """One generation: its status, its place in the queue, its progress, its images."""
+        return Response(self.shown(self.get_object()))
 
     def destroy(self, request: Request, pk: str) -> Response:
         """Delete a finished generation with its images. A waiting or running one has to be cancelled first."""
@@ -82,6 +91,6 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewse
         return Response(data, status=status.HTTP_202_ACCEPTED, headers=headers)
 
     def shown(self, generation: Generation) -> dict[str, Any]:
-        """The generation as it is now."""
-        fresh = Generation.objects.with_position().select_related("model").get(pk=generation.pk)
-        return GenerationSerializer(fresh, context=self.get_serializer_context()).data
+        """One generation, with its place in the queue."""
+        generation.position = Generation.objects.position_of(generation)
+        return GenerationSerializer(generation, context=self.get_serializer_context()).data

@@ -74,6 +74,8 @@ class Generation(models.Model):
     claim_token = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
 
+    position: int | None  # set by who asks for it: `with_position` for many, `position_of` for one
+
     objects = GenerationQuerySet.as_manager()
 
     class Meta:

@@ -11,7 +11,7 @@ from generation.lifecycle import FINISHED, Status
 
 if TYPE_CHECKING:
     from generation.models.diffusion_model import DiffusionModel
-    from generation.models.generation import Generation  # noqa: F401  named by the base class below
+    from generation.models.generation import Generation
 
 
 class GenerationQuerySet(models.QuerySet["Generation"]):
@@ -52,6 +52,13 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
     def for_model(self, model: "DiffusionModel") -> "GenerationQuerySet":
         """Those that ask for `model`."""
         return self.filter(model=model)
+
+    def position_of(self, generation: "Generation") -> int | None:
+        """1 for the next of its model to run, None if it does not wait."""
+        if generation.status != Status.QUEUED:
+            return None
+        ahead = Q(priority__gt=generation.priority) | Q(priority=generation.priority, id__lt=generation.pk)
+        return self.filter(ahead, status=Status.QUEUED, model=generation.model_id).count() + 1
 
     def with_position(self) -> "GenerationQuerySet":
         """Annotate `position`: 1 for the next of its model to run, None for those that do not wait."""
