@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 RUN_TASK = "generation.run"
 WINDOW_PER_SLOT = 2
 SMALLEST_WINDOW = 2
+PINNED_AT_ONCE = 20
 PAUSE_AFTER_FAILURE_SECONDS = 5.0
 
 _paused_until = 0.0
@@ -34,22 +35,35 @@ def device_queue(*, host: str, label: str) -> str:
     return f"device.{host}.{label}"
 
 
+def send_off(generation: Generation) -> None:
+    """Have a new generation published: at once if it is pinned, else as soon as it is its turn."""
+    if generation.pinned_to is None:
+        top_up(generation.model)
+    else:
+        publish_all([generation])
+
+
 def top_up(model: DiffusionModel) -> int:
     """Publish waiting generations of `model` until its window is full; returns how many."""
-    waiting = Generation.objects.for_model(model).select_related("model", "pinned_to")
-    shared = waiting.filter(pinned_to=None)
-    room = max(0, window(model) - shared.dispatched().count())
-    # Pinned ones have a queue of their own, in which they neither wait for the others nor hold them up.
-    return publish_all(waiting.undispatched().exclude(pinned_to=None)) + publish_all(shared.undispatched()[:room])
+    waiting = Generation.objects.for_model(model).shared()
+    room = max(0, window(model) - waiting.dispatched().count())
+    return publish_all(waiting.undispatched().select_related("model")[:room])
+
+
+def publish_pinned() -> int:
+    """Publish waiting generations that are pinned: in the queue of their device they hold nobody else up."""
+    return publish_all(Generation.objects.pinned().undispatched().select_related("model", "pinned_to")[:PINNED_AT_ONCE])
 
 
 def publish_all(generations: Iterable[Generation]) -> int:
     """Publish one after another until the broker fails; returns how many it took."""
+    if is_paused():
+        return 0
     published = 0
     for generation in generations:
+        published += publish(generation)
         if is_paused():
             break
-        published += publish(generation)
     return published
 
 

@@ -21,7 +21,7 @@ STRAY_AFTER = timedelta(hours=1)
 def fill_windows() -> int:
     """Publish what waits in the database wherever the broker's window has room."""
     waiting = DiffusionModel.objects.filter(generations__status=Status.QUEUED, generations__dispatched_at=None)
-    return sum(dispatch.top_up(model) for model in waiting.distinct())
+    return dispatch.publish_pinned() + sum(dispatch.top_up(model) for model in waiting.distinct())
 
 
 def redispatch_overdue() -> int:

@@ -33,7 +33,7 @@ def accept(*, owner: AbstractBaseUser, values: dict[str, object], pinned_to: Dev
         generation = Generation(owner_id=owner.pk, pinned_to=pinned_to, **values)
         generation.total_steps = generation.num_inference_steps
         generation.save(force_insert=True)
-        transaction.on_commit(lambda: dispatch.top_up(generation.model), robust=True)
+        transaction.on_commit(lambda: dispatch.send_off(generation), robust=True)
     return generation
 
 

@@ -22,7 +22,7 @@ def make_private(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ImproperlyConfigured(
-            f"The folder {folder} cannot be made ({error.strerror}). Set PICTOR_DATA_DIR to a folder that you may write."
+            f"The folder {folder} cannot be made ({error.strerror}). Set PICTOR_DATA_DIR to one that you may write."
         ) from error
 
 

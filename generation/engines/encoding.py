@@ -40,7 +40,8 @@ FORMATS: Mapping[str, ImageFormat] = {
     "jpeg": ImageFormat("JPEG", "image/jpeg", "jpg", {"quality": 95, "subsampling": "4:4:4"}),
 }
 
-_THUMBNAIL_OPTIONS: Mapping[str, object] = {"quality": 80}
+# Method 2 takes half the time of the usual 4, for files a few per cent larger.
+_THUMBNAIL_OPTIONS: Mapping[str, object] = {"quality": 80, "method": 2}
 
 
 def encode(pixels: np.ndarray, *, image_format: str, metadata: Mapping[str, str]) -> EncodedImage:

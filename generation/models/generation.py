@@ -154,7 +154,7 @@ class Generation(models.Model):
             if is_done:
                 for image in images:
                     image.save(force_insert=True)
-                attempt.close(Outcome.SUCCEEDED, step=self.total_steps)
+                attempt.close(Outcome.SUCCEEDED, step=self.step)
             return is_done
 
     def fail(self, attempt: Attempt, *, code: str, detail: str, step: int | None = None) -> bool:
@@ -243,10 +243,10 @@ class Generation(models.Model):
         return self._update(guard & Q(status=transition.source), status=transition.target, **changes)
 
     def _update(self, guard: Q, **changes: Any) -> bool:
-        """Change this row if `guard` holds for it at that moment; the instance then shows the row as it is."""
+        """Change this row if `guard` holds for it at that moment; the instance then shows what has changed."""
         is_changed = bool(Generation.objects.filter(guard, pk=self.pk).update(**changes))
         if is_changed:
-            self.refresh_from_db()
+            self.refresh_from_db(fields=list(changes))
         return is_changed
 
 

@@ -37,6 +37,14 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         """Dispatched ones that no worker has claimed in time: their message may be lost."""
         return self.queued().filter(redispatch_at__lt=Now())
 
+    def shared(self) -> "GenerationQuerySet":
+        """Those that any device may run."""
+        return self.filter(pinned_to=None)
+
+    def pinned(self) -> "GenerationQuerySet":
+        """Those that one particular device is to run."""
+        return self.exclude(pinned_to=None)
+
     def running(self) -> "GenerationQuerySet":
         """Those that a worker holds."""
         return self.filter(status=Status.RUNNING)

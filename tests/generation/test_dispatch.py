@@ -103,6 +103,6 @@ def test_a_pinned_generation_does_not_wait_behind_a_full_window(broker, model):
     device = factories.make_device()
     generation = factories.make_generation(pinned_to=device)
 
-    dispatch.top_up(model)
+    dispatch.send_off(generation)
 
     assert messages(broker, f"device.here.{device.label}") == [[str(generation.pk), 1]]
