@@ -24,11 +24,6 @@ def submit(wishes: Wishes, *, owner: AbstractBaseUser, pinned_to: Device | None 
         raise InvalidParameters({"priority": "Only staff may ask for a priority above 0."})
     parameters = resolve(wishes, draw_seed=draw_seed)
     values = {name: getattr(parameters, name) for name in PARAMETERS_OF_A_ROW}
-    return accept(owner=owner, values=values, pinned_to=pinned_to)
-
-
-def accept(*, owner: AbstractBaseUser, values: dict[str, object], pinned_to: Device | None) -> Generation:
-    """Store one generation with checked values and have it dispatched after the commit."""
     with transaction.atomic():
         generation = Generation(owner_id=owner.pk, pinned_to=pinned_to, **values)
         generation.total_steps = generation.num_inference_steps
@@ -57,11 +52,15 @@ def cancel(generation: Generation) -> Generation:
 
 
 def retry(generation: Generation) -> Generation:
-    """Submit the same parameters, seed included, once more. Raises NotRetryable."""
+    """Submit the same parameters, seed included, once more. Raises NotRetryable, or InvalidParameters if its
+    model no longer takes them.
+    """
     if generation.status not in (Status.FAILED, Status.CANCELLED):
         raise NotRetryable(f"It is {generation.status}; only failed and cancelled ones can be made again.")
     values = {name: getattr(generation, name) for name in PARAMETERS_OF_A_ROW}
-    return accept(owner=generation.owner, values=values, pinned_to=None)
+    priority = generation.priority if generation.owner.is_staff else min(generation.priority, 0)
+    wishes = Wishes(**values | {"model": generation.model.slug, "priority": priority})
+    return submit(wishes, owner=generation.owner)
 
 
 def delete(generation: Generation) -> None:
@@ -69,11 +68,11 @@ def delete(generation: Generation) -> None:
     if not generation.is_finished:
         raise NotFinished(f"It is {generation.status}. Cancel it first, then delete it.")
     # Files first: if storage fails half-way the record is still there, and deleting can be tried again.
-    for image in generation.images.all():
-        storage.remove_image(image)
+    for attempt in generation.attempts.filter(files_removed_at=None).select_related("generation"):
+        storage.remove_attempt(attempt)
     generation.delete()
 
 
 def draw_seed() -> int:
-    """A seed that nobody can guess, within the range that clients may give."""
-    return secrets.randbelow(MAX_SEED + 1)
+    """A seed that nobody can guess, with room above it for the seeds of many images."""
+    return secrets.randbelow(MAX_SEED - 1000)

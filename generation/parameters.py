@@ -102,7 +102,7 @@ def find_faults(asked: Parameters) -> Iterator[tuple[str, str]]:
         ("num_inference_steps", 1, model.max_num_inference_steps),
         ("guidance_scale", 0, model.max_guidance_scale),
         ("num_images", 1, model.max_num_images),
-        ("seed", 0, MAX_SEED),
+        ("seed", 0, MAX_SEED - max(0, asked.num_images - 1)),  # image i is drawn from seed + i
     )
     for name, least, most in ranges:
         if not least <= getattr(asked, name) <= most:  # also true of NaN, which compares to nothing

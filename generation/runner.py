@@ -10,8 +10,9 @@ import numpy as np
 from django.db import InterfaceError, OperationalError, connection
 
 from generation import dispatch, storage
+from generation.conf import configuration
 from generation.engines.encoding import encode, thumbnail
-from generation.engines.errors import DeviceLost, EngineError
+from generation.engines.errors import DeviceLost, EngineError, ModelUnavailable
 from generation.engines.types import GeneratedImages, ImageRequest
 from generation.lifecycle import Status
 from generation.models import Attempt, Generation, Image
@@ -25,7 +26,13 @@ PAUSES_WITHOUT_DATABASE_SECONDS = (0.5, 1, 2, 4, 8, 16)
 
 
 def run(generation_id: UUID, dispatch_no: int, *, worker: Worker) -> None:
-    """Run a dispatched generation. Returns, and never raises, whatever happens: Celery then acknowledges."""
+    """Run a dispatched generation. What the run itself raises never leaves: it would wedge Celery's thread."""
+    with worker.running():
+        run_dispatched(generation_id, dispatch_no, worker)
+
+
+def run_dispatched(generation_id: UUID, dispatch_no: int, worker: Worker) -> None:
+    """Find, load, claim, run, store, commit; or give it back."""
     generation = find(generation_id, dispatch_no)
     if generation is None:
         logger.info("Dispatch %s of %s is stale; nothing to do.", dispatch_no, generation_id)
@@ -64,10 +71,18 @@ def find(generation_id: UUID, dispatch_no: int) -> Generation | None:
 
 def load(generation: Generation, worker: Worker) -> EngineError | None:
     """Have the model in memory; what keeps it from loading is returned, to be told once it is claimed."""
+    model = generation.model
+    if model.slug not in worker.runtime.loaded:
+        if generation.load_count >= configuration().max_attempts:
+            return ModelUnavailable(f"{generation.load_count} workers died while they loaded {model.slug}.")
+        generation.note_load()
     try:
-        worker.runtime.load(generation.model.model_source)
+        worker.runtime.load(model.model_source)
     except EngineError as error:
         return error
+    except Exception as error:
+        logger.exception("%s failed to load unexpectedly.", model)
+        return ModelUnavailable(f"{model.slug} failed to load: {error}")
     return None
 
 
@@ -91,7 +106,7 @@ def store(made: GeneratedImages, generation: Generation, attempt: Attempt) -> li
     """Encode the pixels and put them on storage, outside any transaction."""
     started = time.perf_counter()
     images = [
-        storage.store(picture(pixels, generation, index), generation=generation, attempt=attempt, index=index)
+        storage.store(encode_picture(pixels, generation, index), generation=generation, attempt=attempt, index=index)
         for index, pixels in enumerate(made.pixels)
     ]
     attempt.pipeline_seconds = made.pipeline_seconds
@@ -100,7 +115,7 @@ def store(made: GeneratedImages, generation: Generation, attempt: Attempt) -> li
     return images
 
 
-def picture(pixels: np.ndarray, generation: Generation, index: int) -> Picture:
+def encode_picture(pixels: np.ndarray, generation: Generation, index: int) -> Picture:
     """Encode one image, with all that it takes to make it again inside the file."""
     height, width = pixels.shape[:2]
     parameters = {
@@ -124,7 +139,12 @@ def picture(pixels: np.ndarray, generation: Generation, index: int) -> Picture:
 
 def finish(generation: Generation, attempt: Attempt, images: list[Image]) -> None:
     """Commit the success; raises the reason if somebody else has decided meanwhile."""
-    if not settle(lambda: generation.succeed(attempt, images=images)):
+
+    def commit() -> bool:
+        # The second question is for a commit that took effect while its answer got lost with the connection.
+        return generation.succeed(attempt, images=images) or attempt.has_succeeded()
+
+    if not settle(commit):
         generation.refresh_from_db()
         is_ours = generation.status == Status.RUNNING and generation.claim_token == attempt.claim_token
         raise CancelRequested if is_ours else ClaimLost
@@ -143,16 +163,29 @@ def give_back(generation: Generation, attempt: Attempt, error: BaseException, *,
             logger.error("%s has failed: %s", worker.device, error)
             settle(lambda: generation.lose(attempt, detail=str(error)))
             worker.give_up()
-        case EngineError():
-            settle(lambda: generation.fail(attempt, code=error.code, detail=str(error), step=watch.step))
-        case StorageUnavailable():
-            settle(lambda: generation.fail(attempt, code="storage_unavailable", detail=str(error), step=watch.step))
         case _:
-            logger.error("%s failed unexpectedly.", generation, exc_info=error)
-            detail = f"The worker met an unexpected {type(error).__name__}; its log has the details."
-            settle(lambda: generation.fail(attempt, code="internal_error", detail=detail, step=watch.step))
+            code, detail = explain(error, generation)
+            attempt.peak_memory_bytes = getattr(error, "peak_memory_bytes", None)
+            cause = f"{type(error).__name__}: {error}"
+            settle(lambda: generation.fail(attempt, code=code, detail=detail, cause=cause, step=watch.step))
     logger.info("%s ended as %s at step %s of %s.", attempt, generation.status, watch.step, watch.total)
     remove_files(attempt)
+
+
+def explain(error: BaseException, generation: Generation) -> tuple[str, str]:
+    """The code and the sentence for the owner, who has no use for paths and addresses of this installation."""
+    match error:
+        case ModelUnavailable():
+            logger.error("%s: %s", generation, error)
+            return error.code, f"The model {generation.model.slug} cannot be used right now; operators can see why."
+        case EngineError():
+            return error.code, str(error)
+        case StorageUnavailable():
+            logger.error("%s: %s", generation, error)
+            return "storage_unavailable", "The storage did not take the images. Try again later."
+        case _:
+            logger.error("%s failed unexpectedly.", generation, exc_info=error)
+            return "internal_error", f"The worker met an unexpected {type(error).__name__}; its log has the details."
 
 
 def settle(verb: Callable[[], bool]) -> bool:

@@ -2,10 +2,11 @@
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 
-from django.core.files.storage import default_storage
+from django.core.files.storage import FileSystemStorage, default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db.models.functions import Now
 
@@ -68,12 +69,6 @@ def save(name: str, encoded: EncodedImage) -> str:
     raise AssertionError("unreachable")
 
 
-def remove_image(image: Image) -> None:
-    """Delete the files of one image; it is no error if they are gone already."""
-    default_storage.delete(str(image.file.name))
-    default_storage.delete(str(image.thumbnail.name))
-
-
 def remove_attempt(attempt: Attempt) -> None:
     """Delete whatever an attempt may have stored, and note that this was done."""
     place = folder(attempt)
@@ -81,7 +76,16 @@ def remove_attempt(attempt: Attempt) -> None:
     for index in range(attempt.generation.num_images):
         default_storage.delete(f"{place}/{index}.{extension}")
         default_storage.delete(f"{place}/{index}-thumbnail.webp")
+    remove_folder(place)
     Attempt.objects.filter(pk=attempt.pk).update(files_removed_at=Now())
+
+
+def remove_folder(place: str) -> None:
+    """Remove an emptied folder and the one around it, on a file system; object stores have none."""
+    if isinstance(default_storage, FileSystemStorage):
+        with suppress(OSError):  # not there, or not empty: another attempt's files lie beside it
+            default_storage.delete(place)
+            default_storage.delete(place.rpartition("/")[0])
 
 
 def read(name: str) -> bytes:

@@ -3,8 +3,9 @@
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from threading import Event, Lock
 from typing import Any
 from uuid import UUID
@@ -32,7 +33,19 @@ class Worker:
         self.device = device
         self.is_draining = Event()
         self._watches: dict[UUID, Watch] = {}
+        self._runs = 0
         self._lock = Lock()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Keep all models in memory for the length of the block: from before one is loaded until its run has ended."""
+        with self._lock:
+            self._runs += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._runs -= 1
 
     @contextmanager
     def watching(self, generation: Generation, attempt: Attempt) -> Iterator[Watch]:
@@ -68,7 +81,7 @@ class Worker:
         os.kill(os.getpid(), signal.SIGTERM)
 
     def consume_assigned_queues(self, consumer: Consumer) -> None:
-        """Make Celery consume the queues that the device's row asks for, and free models it no longer serves."""
+        """Make Celery consume the queues that the device's row asks for, and forget the models that it does not."""
         slugs = set(self.device.models_to_serve().values_list("slug", flat=True))
         own = dispatch.device_queue(host=self.device.host, label=self.device.label)
         wanted = {own} | {dispatch.model_queue(slug) for slug in slugs}
@@ -79,8 +92,14 @@ class Worker:
             consumer.call_soon(consumer.add_task_queue, queue)
         for queue in consumed - wanted:
             consumer.call_soon(consumer.cancel_task_queue, queue)
-        for slug in set(self.runtime.loaded) - slugs:
-            self.runtime.unload(slug)
+        self.forget_models(slugs)
+
+    def forget_models(self, assigned: set[str]) -> None:
+        """Free the memory of models that are not assigned, unless a run may need one: a pinned one may."""
+        with self._lock:
+            if self._runs == 0:
+                for slug in set(self.runtime.loaded) - assigned:
+                    self.runtime.unload(slug)
 
 
 _worker: Worker | None = None
@@ -110,7 +129,22 @@ def register_device(runtime: Runtime) -> Device:
     return device
 
 
+def essential(hook: Callable[..., None]) -> Callable[..., None]:
+    """End the process if `hook` fails. Celery would only log it and live on, as a worker that never works."""
+
+    @wraps(hook)
+    def guarded(**arguments: Any) -> None:
+        try:
+            hook(**arguments)
+        except Exception as error:
+            logger.exception("The worker cannot start.")
+            raise SystemExit(1) from error
+
+    return guarded
+
+
 @signals.worker_init.connect
+@essential
 def start_runtime(**_: Any) -> None:
     """Import torch and take hold of the device before the first message arrives."""
     global _worker
@@ -119,6 +153,7 @@ def start_runtime(**_: Any) -> None:
 
 
 @signals.worker_ready.connect
+@essential
 def start_heartbeat(sender: Consumer, **_: Any) -> None:
     """From now on the device is seen to be alive and consumes what its row says."""
     global _heartbeat
@@ -142,4 +177,5 @@ def stop_heartbeat(**_: Any) -> None:
     if _heartbeat is not None:
         _heartbeat.stop()
     if _worker is not None:
+        _worker.runtime.close()
         Device.objects.filter(pk=_worker.device.pk).update(heartbeat_at=None, loaded=[])

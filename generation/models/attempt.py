@@ -53,6 +53,10 @@ class Attempt(models.Model):
     def __str__(self) -> str:
         return f"attempt {self.number} of {self.generation_id}"
 
+    def has_succeeded(self) -> bool:
+        """Whether the database has it as the one that succeeded, whatever this instance shows."""
+        return Attempt.objects.filter(pk=self.pk, outcome=Outcome.SUCCEEDED).exists()
+
     def close(self, outcome: Outcome, *, step: int | None = None, code: str = "", detail: str = "") -> None:
         """Note how it ended; the timings and the peak memory that were set on the instance are kept too."""
         self.outcome = outcome

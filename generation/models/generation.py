@@ -71,6 +71,9 @@ class Generation(models.Model):
     dispatched_at = models.DateTimeField(null=True)
     redispatch_at = models.DateTimeField(null=True)
     attempt_count = models.PositiveIntegerField(default=0)
+    load_count = models.PositiveIntegerField(
+        default=0, help_text="Loads of its model begun for it since the last claim."
+    )
     claim_token = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
 
@@ -122,6 +125,10 @@ class Generation(models.Model):
             Q(status=Status.QUEUED, dispatch_no=self.dispatch_no), dispatched_at=None, redispatch_at=None
         )
 
+    def note_load(self) -> None:
+        """Count that a worker begins to load the model for it: one that dies of that can never claim it."""
+        self._update(Q(status=Status.QUEUED), load_count=F("load_count") + 1)
+
     def claim(self, *, device: Device, dispatch_no: int) -> Attempt | None:
         """Start an attempt on `device`; None if the dispatch is stale, cancelled, or meant for another device."""
         token = uuid4()
@@ -135,6 +142,7 @@ class Generation(models.Model):
                 started_at=Now(),
                 step=0,
                 attempt_count=F("attempt_count") + 1,
+                load_count=0,
             )
             if not is_mine:
                 return None
@@ -153,16 +161,17 @@ class Generation(models.Model):
             is_done = self._finish(attempt, SUCCEED, Q(cancel_requested_at=None), step=F("total_steps"))
             if is_done:
                 for image in images:
+                    image.pk = None  # a try that was rolled back has left a number there
                     image.save(force_insert=True)
                 attempt.close(Outcome.SUCCEEDED, step=self.step)
             return is_done
 
-    def fail(self, attempt: Attempt, *, code: str, detail: str, step: int | None = None) -> bool:
-        """End with an error; False if the claim is lost."""
+    def fail(self, attempt: Attempt, *, code: str, detail: str, cause: str = "", step: int | None = None) -> bool:
+        """End with an error, `detail` for the owner and `cause` for operators; False if the claim is lost."""
         with transaction.atomic():
             is_done = self._finish(attempt, FAIL, Q(), error_code=code, error_detail=detail)
             if is_done:
-                attempt.close(Outcome.FAILED, step=step, code=code, detail=detail)
+                attempt.close(Outcome.FAILED, step=step, code=code, detail=cause or detail)
             return is_done
 
     def cancel(self, attempt: Attempt, *, step: int | None = None) -> bool:

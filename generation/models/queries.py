@@ -66,12 +66,15 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         if generation.status != Status.QUEUED:
             return None
         ahead = Q(priority__gt=generation.priority) | Q(priority=generation.priority, id__lt=generation.pk)
-        return self.filter(ahead, status=Status.QUEUED, model=generation.model_id).count() + 1
+        in_line = self.queued().filter(model=generation.model_id, pinned_to=generation.pinned_to_id)
+        return in_line.filter(ahead).count() + 1
 
     def with_position(self) -> "GenerationQuerySet":
         """Annotate `position`: 1 for the next of its model to run, None for those that do not wait."""
         ahead = (
-            self.model.objects.filter(status=Status.QUEUED, model=OuterRef("model"))
+            self.model.objects.queued()
+            .shared()
+            .filter(model=OuterRef("model"))
             .filter(Q(priority__gt=OuterRef("priority")) | Q(priority=OuterRef("priority"), id__lt=OuterRef("id")))
             .order_by()
             .values("model")

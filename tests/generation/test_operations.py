@@ -95,6 +95,27 @@ def test_only_what_failed_or_was_cancelled_can_be_retried(status):
         operations.retry(factories.make_generation(status=status))
 
 
+def test_a_retry_of_what_the_model_no_longer_takes_is_refused(model):
+    failed = factories.make_generation(status=Status.FAILED)
+    type(model).objects.update(is_enabled=False)
+
+    with pytest.raises(InvalidParameters):
+        operations.retry(failed)
+
+
+def test_delete_removes_what_lost_attempts_had_stored():
+    generation = factories.make_generation()
+    attempt = generation.claim(device=factories.make_device(), dispatch_no=0)
+    files = factories.build_image(generation, attempt)
+    generation.lose(attempt, detail="killed after the upload")
+    generation.withdraw()
+
+    operations.delete(generation)
+
+    assert not default_storage.exists(files.file.name)
+    assert not default_storage.exists(f"generations/{generation.pk}")
+
+
 def test_delete_removes_the_record_and_the_files():
     generation = factories.make_generation(status=Status.SUCCEEDED)
     image = factories.make_image(generation=generation)

@@ -73,5 +73,10 @@ def test_a_parameter_out_of_bounds_is_named(model, name, value):
     assert list(faults_of(**{name: value})) == [name]
 
 
+def test_the_seed_of_the_last_image_is_within_bounds_too(model):
+    assert resolved(seed=2**32 - 1).seed == 2**32 - 1
+    assert list(faults_of(seed=2**32 - 1, num_images=2)) == ["seed"]
+
+
 def test_all_that_is_wrong_is_named_at_once(model):
     assert set(faults_of(prompt="", width=7, seed=-5)) == {"prompt", "width", "seed"}

@@ -147,8 +147,33 @@ def test_a_model_that_cannot_be_loaded_fails_the_generation_with_the_reason(work
     generation, attempt = make_running(worker)
 
     assert (generation.status, generation.error_code) == (Status.FAILED, "model_unavailable")
-    assert "weights/nothing" in generation.error_detail
-    assert attempt.outcome == Outcome.FAILED
+    assert (attempt.outcome, "weights/nothing" in attempt.error_detail) == (Outcome.FAILED, True)
+    assert "weights/nothing" not in generation.error_detail, "paths are not for users"
+
+
+def test_a_model_that_kills_its_workers_while_it_loads_is_given_up(worker, settings):
+    settings.MAX_ATTEMPTS = 3
+    generation = factories.make_generation(dispatch_no=1)
+
+    def die(model):
+        raise SystemExit
+
+    worker.runtime.load = die
+    for _ in range(3):
+        with pytest.raises(SystemExit):
+            runner.run(generation.pk, 1, worker=worker)
+    runner.run(generation.pk, 1, worker=worker)
+
+    generation.refresh_from_db()
+    assert (generation.status, generation.error_code) == (Status.FAILED, "model_unavailable")
+
+
+def test_an_unexpected_error_while_loading_fails_the_generation(worker):
+    worker.runtime.load_error = RuntimeError("no such device")
+
+    generation, _ = make_running(worker)
+
+    assert (generation.status, generation.error_code) == (Status.FAILED, "model_unavailable")
 
 
 def test_an_error_of_the_engine_keeps_its_code(worker):
@@ -235,3 +260,37 @@ def test_a_database_that_comes_back_costs_no_second_run(worker, monkeypatch):
     generation, _ = make_running(worker)
 
     assert (generation.status, len(worker.runtime.requests)) == (Status.SUCCEEDED, 1)
+
+
+def test_a_commit_whose_answer_got_lost_keeps_its_images(worker, monkeypatch):
+    monkeypatch.setattr(runner, "PAUSES_WITHOUT_DATABASE_SECONDS", (0, 0))
+    succeed, refusals = Generation.succeed, iter([OperationalError("connection lost")])
+
+    def commit_and_lose_the_answer(self, attempt, *, images):
+        is_done = succeed(self, attempt, images=images)
+        for error in refusals:
+            raise error
+        return is_done
+
+    monkeypatch.setattr(Generation, "succeed", commit_and_lose_the_answer)
+
+    generation, attempt = make_running(worker)
+
+    assert (generation.status, attempt.outcome) == (Status.SUCCEEDED, Outcome.SUCCEEDED)
+    assert len(stored_files(attempt)) == 2
+
+
+def test_a_model_that_is_not_assigned_is_forgotten_but_never_during_a_run(worker, model):
+    worker.device.serves.add(factories.make_model(slug="other", is_default=False))
+    seen = []
+
+    def look(step):
+        worker.forget_models({"other"})
+        seen.append(model.slug in worker.runtime.loaded)
+
+    worker.runtime.at_step = look
+    make_running(worker, model=model)
+    worker.forget_models({"other"})
+
+    assert set(seen) == {True}
+    assert worker.runtime.loaded == ()
