@@ -32,7 +32,7 @@ picture:  ## make one picture: make picture PROMPT="a blue whale"
 test:  ## run the tests, on SQLite and on PostgreSQL
 	@$(install) --dev
 	@.venv/bin/python -m pytest
-	@.venv/bin/python -m pytest --database=postgres
+	@.venv/bin/python -m pytest --database=postgres $(addprefix tests/,admin api generation service)
 
 check:  ## check format, lint, types and imports
 	@$(install) --dev

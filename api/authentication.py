@@ -9,6 +9,7 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
 from api.models import ApiKey, Scope
+from generation.models import Generation
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView  # at run time it imports this module
@@ -42,6 +43,18 @@ class HasScope(BasePermission):
         scope = Scope.READ if request.method in SAFE_METHODS else Scope.GENERATE
         self.message = f"This API key lacks the scope {scope.value!r}. Use one that has it, or make a new one."
         return scope in request.auth.scopes
+
+
+class MayChange(BasePermission):
+    """Owners may change their generations; for others who see them, staff, it takes the permission of the admin."""
+
+    def has_object_permission(self, request: Request, view: "APIView", obj: Generation) -> bool:
+        """Return whether the user may do to this generation what the method asks for."""
+        if request.method in SAFE_METHODS or obj.owner_id == user_of(request).pk:
+            return True
+        permission = f"generation.{'delete' if request.method == 'DELETE' else 'change'}_generation"
+        self.message = f"It belongs to somebody else, and you lack the permission {permission!r}. Ask an administrator."
+        return user_of(request).has_perm(permission)
 
 
 def user_of(request: Request) -> User:

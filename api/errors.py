@@ -3,6 +3,7 @@
 from http import HTTPStatus
 from typing import Any
 
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, JsonResponse
 from drf_standardized_errors.formatter import ExceptionFormatter
@@ -37,6 +38,7 @@ CONFLICTS: dict[type[GenerationError], str] = {
     NotFinished: "not_finished",
     NotRetryable: "not_retryable",
 }
+API_NAMES = {"image_format": "format"}  # where a parameter has another name here than in the domain
 
 
 class ProblemHandler(ExceptionHandler):
@@ -45,9 +47,13 @@ class ProblemHandler(ExceptionHandler):
     def convert_known_exceptions(self, exc: Exception) -> Exception:
         """Turn an error of the domain, or a database that is away, into what DRF understands."""
         if isinstance(exc, InvalidParameters):
-            return exceptions.ValidationError({name: [sentence] for name, sentence in exc.fields.items()})
+            return exceptions.ValidationError(
+                {API_NAMES.get(name, name): [sentence] for name, sentence in exc.fields.items()}
+            )
         if type(exc) in CONFLICTS:
             return Conflict(str(exc), code=CONFLICTS[type(exc)])  # type: ignore[index]
+        if isinstance(exc, ObjectDoesNotExist):  # deleted by another request while this one was at it
+            return exceptions.NotFound()
         if isinstance(exc, (OperationalError, InterfaceError)):
             return Unavailable()
         return super().convert_known_exceptions(exc)

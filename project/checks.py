@@ -1,6 +1,7 @@
 """What `manage.py check` says about the configuration beyond Django's own checks."""
 
 import difflib
+import stat
 from typing import Any
 
 from django.conf import settings
@@ -42,4 +43,13 @@ def prompts_fit_into_the_files(**_: Any) -> list[CheckMessage]:
             f"PICTOR_MAX_PROMPT_LENGTH is more than {LONGEST_PROMPT}: such a prompt does not fit into a JPEG file."
         )
         return [Error(message, id="pictor.E002")]
+    return []
+
+
+@register
+def data_is_closed_to_others(**_: Any) -> list[CheckMessage]:
+    """Report a data folder that we could not close ourselves, such as a mounted volume of somebody else's."""
+    if settings.DATA_DIR.stat().st_mode & stat.S_IRWXO:
+        message = f"Every user of this machine may look into {settings.DATA_DIR}, where images and passwords are."
+        return [Warning(message, hint="Its owner can close it: chmod o= FOLDER.", id="pictor.W002")]
     return []

@@ -71,6 +71,7 @@ class Child:
         self.last_lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._process: asyncio.subprocess.Process | None = None
         self._stop = asyncio.Event()
+        self._is_ready = False
 
     async def run(self) -> None:
         """Start the process, and again whenever it ends, until `stop`; gives up if it is never ready."""
@@ -83,7 +84,8 @@ class Child:
                 outcome = f"cannot be started: {error}"
             if self._stop.is_set():
                 return
-            is_steady = asyncio.get_running_loop().time() - started_at >= self.patience.steady_after_seconds
+            seconds = asyncio.get_running_loop().time() - started_at
+            is_steady = self._is_ready and seconds >= self.patience.steady_after_seconds
             failures = 1 if is_steady else failures + 1
             if not self.ready.done() and failures >= self.patience.failed_starts:
                 self.ready.set_exception(StartFailed(f"{self.spec.name} {outcome}, {failures} times in a row."))
@@ -100,19 +102,30 @@ class Child:
     def kill(self) -> None:
         """End the process and all that it started, at once."""
         self._stop.set()
+        self._kill_process()
+
+    def _kill_process(self) -> None:
         if self._process is not None and self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     async def _run_once(self) -> int:
         """Run the process to its end, whoever ends it; returns its exit status."""
+        self._is_ready = False
+        # The first start is timed by the supervisor, which ends it with a message; nobody waits for the later ones.
+        limit = self.patience.ready_within_seconds if self.ready.done() else None
         check = await self.spec.watch() if self.spec.watch else None
         process, output = await self._spawn()
         ended = asyncio.ensure_future(self._end_of(process, output))
         stopped = asyncio.ensure_future(self._stop.wait())
         became_ready = asyncio.ensure_future(self._become_ready(check))
 
-        await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        first = {ended, stopped, became_ready}
+        done, _ = await asyncio.wait(first, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        if done:
+            await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            self.log.problem(self.spec.name, f"was not ready within {limit:g} s and is stopped")
         became_ready.cancel()
         stopped.cancel()
         if not ended.done():
@@ -180,6 +193,7 @@ class Child:
             while not await check():
                 await asyncio.sleep(self.patience.poll_seconds)
             self.log.line(self.spec.name, f"ready after {loop.time() - started_at:.1f} s")
+        self._is_ready = True
         if not self.ready.done():
             self.ready.set_result(None)
 
@@ -189,7 +203,7 @@ class Child:
         await asyncio.wait({ended}, timeout=self.spec.grace_seconds)
         if not ended.done():
             self.log.problem(self.spec.name, f"did not stop within {self.spec.grace_seconds:g} s and was killed")
-            self.kill()
+            self._kill_process()
 
 
 def describe(status: int) -> str:

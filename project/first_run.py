@@ -1,5 +1,6 @@
 """What the first start creates: the administrator, an API key and Flower's password, in private files."""
 
+import logging
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -11,6 +12,8 @@ from api.models import ApiKey, Scope
 from project.secrets import read_or_create, write
 
 ADMIN = "admin"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,8 @@ def ensure_credentials() -> Credentials:
 
 
 def ensure_admin() -> str | None:
-    """Create the administrator if there is none; somebody else's in a shared database is left alone."""
-    if User.objects.filter(username=ADMIN).exists():
+    """Create the administrator unless there is a superuser, of whatever name, or the name is taken."""
+    if User.objects.filter(is_superuser=True).exists() or User.objects.filter(username=ADMIN).exists():
         return None
     password = read_or_create(settings.CREDENTIALS_DIR / "admin_password")
     User.objects.create_superuser(ADMIN, password=password)
@@ -37,11 +40,14 @@ def ensure_admin() -> str | None:
 
 
 def ensure_api_key() -> str | None:
-    """Make an API key for the administrator unless the stored one still opens the door."""
+    """Make an API key for the first active superuser unless the stored one still opens the door."""
     path = settings.CREDENTIALS_DIR / "api_key"
     if path.exists() and is_valid(path.read_text().strip()):
         return None
-    user = User.objects.get(username=ADMIN)
+    user = User.objects.filter(is_superuser=True, is_active=True).order_by("pk").first()
+    if user is None:
+        logger.warning("No API key was made: there is no active superuser. `manage.py createsuperuser` makes one.")
+        return None
     _, token = ApiKey.objects.create(user=user, name="first key", scopes=list(Scope))
     path.unlink(missing_ok=True)
     write(path, token)

@@ -21,6 +21,7 @@ from project.secrets import read_or_create
 CELERY = [sys.executable, "-m", "celery", "--quiet", "-A", "celery_app"]
 FLOWER_USER = "admin"
 WORKER_GRACE_SECONDS = 30
+BROKER_TIMEOUT = "PICTOR_BROKER_TIMEOUT_SECONDS"
 # Celery warns root at length; whoever runs a container as root has decided so.
 ROOT_WARNING = "ignore:You're running the worker with superuser privileges"
 
@@ -41,6 +42,8 @@ def web_spec(*, port: int) -> ChildSpec:
         argv=[sys.executable, "-m", "uvicorn", "project.asgi:application", "--no-access-log", *arguments],
         watch=partial(watch_web, local_url(port)),
         folder=settings.BASE_DIR,
+        # A request should not wait for a dead broker as long as a worker may; what the operator has set counts.
+        env={} if BROKER_TIMEOUT in os.environ else {BROKER_TIMEOUT: "2"},
     )
 
 

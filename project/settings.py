@@ -5,9 +5,13 @@ import tempfile
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
+
+from django.core.exceptions import ImproperlyConfigured
 
 from project.environment import Environment, read_dotenv
 from project.secrets import make_private, read_or_create
+from project.static_headers import add_security_headers
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 read_dotenv(BASE_DIR / ".env")
@@ -15,7 +19,7 @@ env = Environment()
 
 # --- Places -----------------------------------------------------------------------------------------------
 
-DATA_DIR = Path(env.str("PICTOR_DATA_DIR", default=str(BASE_DIR / "var"))).resolve()
+DATA_DIR = (BASE_DIR / env.str("PICTOR_DATA_DIR", default="var")).resolve()  # the same from every folder
 CREDENTIALS_DIR = DATA_DIR / "credentials"
 make_private(DATA_DIR)
 
@@ -24,10 +28,10 @@ make_private(DATA_DIR)
 DEBUG = env.bool("PICTOR_DEBUG", default=False)
 SECRET_KEY = env.str("PICTOR_SECRET_KEY", default="") or read_or_create(CREDENTIALS_DIR / "secret_key")
 HOST = env.str("PICTOR_HOST", default="127.0.0.1")
-PORT = env.int("PICTOR_PORT", default=8000)
+PORT = env.port("PICTOR_PORT", default=8000)
 ALLOWED_HOSTS = env.list("PICTOR_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("PICTOR_CSRF_TRUSTED_ORIGINS", default=[])
-MAX_BODY_BYTES = env.int("PICTOR_MAX_BODY_BYTES", default=1024 * 1024)
+MAX_BODY_BYTES = env.count("PICTOR_MAX_BODY_BYTES", default=1024 * 1024)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
 
 # One switch for the production profile: behind TLS, cookies and redirects must insist on it.
@@ -46,6 +50,7 @@ LOGIN_REDIRECT_URL = "/api/"
 LOGOUT_REDIRECT_URL = "/api/auth/login/"
 STATIC_URL = "static/"
 SERVESTATIC_USE_FINDERS = True  # straight from the installed packages: no collectstatic step to forget
+SERVESTATIC_ADD_HEADERS_FUNCTION = add_security_headers
 
 INSTALLED_APPS = [
     "unfold",
@@ -121,8 +126,10 @@ REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_PREFIX": "pictor_", "TOKEN_T
 # --- Database ---------------------------------------------------------------------------------------------
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}")}
+DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{quote(str(DATA_DIR / 'db.sqlite3'))}")}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    if DATABASES["default"]["NAME"] != ":memory:":
+        DATABASES["default"]["NAME"] = str(BASE_DIR / DATABASES["default"]["NAME"])  # the same from every folder
     # IMMEDIATE takes the write lock at BEGIN: without it two processes that read and then write both fail.
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
@@ -130,7 +137,7 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=2000;",
     }
 USE_TZ = True
-TIME_ZONE = env.str("PICTOR_TIME_ZONE", default="UTC")
+TIME_ZONE = env.zone("PICTOR_TIME_ZONE", default="UTC")
 
 # --- Broker and Celery ------------------------------------------------------------------------------------
 
@@ -140,10 +147,10 @@ if len(str(EMBEDDED_REDIS_SOCKET)) > 100:
     _digest = sha256(str(DATA_DIR).encode()).hexdigest()[:16]
     EMBEDDED_REDIS_SOCKET = Path(tempfile.gettempdir()) / f"pictor-{_digest}" / "redis.sock"
 
-REDIS_URL = env.str("REDIS_URL", default="")
-BROKER_URL = env.str("BROKER_URL", default="") or REDIS_URL or f"redis+socket://{EMBEDDED_REDIS_SOCKET}"
+REDIS_URL = env.redis_url("REDIS_URL", default="")
+BROKER_URL = env.broker_url("BROKER_URL", default="") or REDIS_URL or f"redis+socket://{EMBEDDED_REDIS_SOCKET}"
 BROKER_PREFIX = env.str("PICTOR_BROKER_PREFIX", default="pictor:")
-BROKER_TIMEOUT_SECONDS = env.float("PICTOR_BROKER_TIMEOUT_SECONDS", default=5)
+BROKER_TIMEOUT_SECONDS = env.seconds("PICTOR_BROKER_TIMEOUT_SECONDS", default=5)
 
 CELERY_BROKER_URL = BROKER_URL
 CELERY_TASK_ACKS_LATE = True
@@ -163,7 +170,14 @@ if BROKER_URL.startswith("amqp"):
     CELERY_TASK_DEFAULT_QUEUE_TYPE = CELERY_TASK_CREATE_MISSING_QUEUE_TYPE = "quorum"
     CELERY_TASK_DEFAULT_EXCHANGE_TYPE = "topic"
     CELERY_BROKER_HEARTBEAT = 10
-    CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {"confirm_publish": True}
+    # An alarm makes RabbitMQ stop reading and confirming; without time limits a request would wait until it is over.
+    CELERY_BROKER_CONNECTION_TIMEOUT = 2
+    CELERY_TASK_ROUTES = {"*": {"confirm_timeout": BROKER_TIMEOUT_SECONDS}}  # an option of each publish only
+    CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {
+        "confirm_publish": True,
+        "read_timeout": BROKER_TIMEOUT_SECONDS,
+        "write_timeout": BROKER_TIMEOUT_SECONDS,
+    }
 else:
     # Without socket timeouts a half-open connection hangs a worker or a request for ever.
     CELERY_BROKER_TRANSPORT_OPTIONS = {
@@ -172,19 +186,24 @@ else:
         "unacked_restore_interval": 5,
         "unacked_restore_throttle": 1,
         "socket_timeout": BROKER_TIMEOUT_SECONDS,
-        "socket_connect_timeout": 2,
+        "socket_connect_timeout": min(2, BROKER_TIMEOUT_SECONDS / 2),
         "socket_keepalive": True,
         "health_check_interval": 5,
     }
 
 # --- Generations ------------------------------------------------------------------------------------------
 
-MAX_PROMPT_LENGTH = env.int("PICTOR_MAX_PROMPT_LENGTH", default=2000)
-LEASE_SECONDS = env.float("PICTOR_LEASE_SECONDS", default=15)
-BEAT_SECONDS = env.float("PICTOR_BEAT_SECONDS", default=1)
-SWEEP_SECONDS = env.float("PICTOR_SWEEP_SECONDS", default=1)
-REDISPATCH_SECONDS = env.float("PICTOR_REDISPATCH_SECONDS", default=10)
-MAX_ATTEMPTS = env.int("PICTOR_MAX_ATTEMPTS", default=3)
+MAX_PROMPT_LENGTH = env.count("PICTOR_MAX_PROMPT_LENGTH", default=2000)
+LEASE_SECONDS = env.seconds("PICTOR_LEASE_SECONDS", default=15)
+BEAT_SECONDS = env.seconds("PICTOR_BEAT_SECONDS", default=1)
+if BEAT_SECONDS >= LEASE_SECONDS:
+    raise ImproperlyConfigured(
+        f"PICTOR_BEAT_SECONDS ({BEAT_SECONDS:g}) must be less than PICTOR_LEASE_SECONDS ({LEASE_SECONDS:g}): "
+        "a lease that is never renewed in time loses every generation."
+    )
+SWEEP_SECONDS = env.seconds("PICTOR_SWEEP_SECONDS", default=1)
+REDISPATCH_SECONDS = env.seconds("PICTOR_REDISPATCH_SECONDS", default=10)
+MAX_ATTEMPTS = env.count("PICTOR_MAX_ATTEMPTS", default=3)
 DEVICES = env.str("PICTOR_DEVICES", default="auto")
 
 # --- Images -----------------------------------------------------------------------------------------------
@@ -193,10 +212,13 @@ S3_BUCKET = env.str("PICTOR_S3_BUCKET", default="")
 IMAGE_DELIVERY = env.choice("PICTOR_IMAGE_DELIVERY", default="stream", options=("stream", "redirect"))
 MEDIA_ROOT = DATA_DIR / "media"
 STORAGES: dict[str, dict[str, Any]] = {
-    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    # Names are unique per attempt: a save that is tried again must not get another name, here or in S3.
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"allow_overwrite": True}},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 if S3_BUCKET:
+    from botocore.config import Config  # a heavy import, for those who use it
+
     STORAGES["default"] = {
         "BACKEND": "storages.backends.s3.S3Storage",
         "OPTIONS": {
@@ -205,19 +227,27 @@ if S3_BUCKET:
             "region_name": env.str("PICTOR_S3_REGION", default="us-east-1"),
             "access_key": env.str("PICTOR_S3_ACCESS_KEY_ID", default="") or None,
             "secret_key": env.str("PICTOR_S3_SECRET_ACCESS_KEY", default="") or None,
-            "addressing_style": env.choice(
-                "PICTOR_S3_ADDRESSING_STYLE", default="auto", options=("auto", "path", "virtual")
-            ),
-            "querystring_expire": env.int("PICTOR_S3_URL_SECONDS", default=300),
-            "signature_version": "s3v4",  # version 2, the default for links, is refused by many servers
+            "querystring_expire": env.count("PICTOR_S3_URL_SECONDS", default=300),
             "default_acl": None,
-            "file_overwrite": False,
+            "file_overwrite": True,
+            # With it django-storages ignores its own options for these. The defaults wait 60 s, five times.
+            "client_config": Config(
+                connect_timeout=3,
+                read_timeout=20,
+                retries={"max_attempts": 2},
+                signature_version="s3v4",  # version 2, the default for links, is refused by many servers
+                s3={
+                    "addressing_style": env.choice(
+                        "PICTOR_S3_ADDRESSING_STYLE", default="auto", options=("auto", "path", "virtual")
+                    )
+                },
+            ),
         },
     }
 
 # --- Pages ------------------------------------------------------------------------------------------------
 
-FLOWER_PORT = env.int("PICTOR_FLOWER_PORT", default=5555)
+FLOWER_PORT = env.port("PICTOR_FLOWER_PORT", default=5555)
 UNFOLD = {
     "SITE_TITLE": "Pictor",
     "SITE_HEADER": "Pictor",
@@ -233,6 +263,7 @@ UNFOLD = {
 
 # --- Logs -------------------------------------------------------------------------------------------------
 
+LOG_LEVEL = env.choice("PICTOR_LOG_LEVEL", default="INFO", options=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -246,7 +277,7 @@ LOGGING = {
             "filters": ["without_revoke_warnings"],
         }
     },
-    "root": {"handlers": ["stderr"], "level": env.str("PICTOR_LOG_LEVEL", default="INFO").upper()},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {
         "celery": {"level": "WARNING"},
         "kombu": {"level": "WARNING"},

@@ -1,9 +1,20 @@
 """Filters of the list of generations."""
 
+from datetime import datetime
+
+from django.core.exceptions import ValidationError
 from django_filters import rest_framework as filters
 
 from generation.lifecycle import STATUS_CHOICES
 from generation.models import DiffusionModel, Generation
+
+FIRST_YEAR, LAST_YEAR = 1970, 9998
+
+
+def check_year(moment: datetime) -> None:
+    """Refuse what is no plausible time; the first and last years there are cannot be converted to UTC."""
+    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+        raise ValidationError(f"The year must be from {FIRST_YEAR} to {LAST_YEAR}.")
 
 
 class GenerationFilters(filters.FilterSet):
@@ -13,8 +24,12 @@ class GenerationFilters(filters.FilterSet):
     model = filters.ModelChoiceFilter(
         queryset=DiffusionModel.objects.all(), to_field_name="slug", help_text="A model's slug."
     )
-    created_after = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gt", help_text="ISO 8601.")
-    created_before = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt", help_text="ISO 8601.")
+    created_after = filters.IsoDateTimeFilter(
+        field_name="created_at", lookup_expr="gt", validators=[check_year], help_text="ISO 8601."
+    )
+    created_before = filters.IsoDateTimeFilter(
+        field_name="created_at", lookup_expr="lt", validators=[check_year], help_text="ISO 8601."
+    )
 
     class Meta:
         model = Generation

@@ -23,7 +23,7 @@ from generation import storage
 from generation.models import Image
 
 IMMUTABLE = "private, max-age=31536000, immutable"
-RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")  # bounded: int() refuses thousands of digits
 
 
 class WhateverIsAccepted(BaseContentNegotiation):
@@ -115,9 +115,10 @@ def redirect_to(name: str, *, download_name: str) -> HttpResponse:
 def respond(request: Request, data: bytes) -> HttpResponse:
     """The whole body, or the one part that a Range header asks for (RFC 9110, section 14)."""
     match = RANGE.fullmatch(request.headers.get("Range", ""))
-    if match is None or match.groups() == ("", ""):
+    first, last = match.groups() if match else ("", "")
+    is_backwards = bool(first and last) and int(last) < int(first)
+    if is_backwards or not (first or last):  # no valid range, so it is as if none was asked for (section 14.2)
         return HttpResponse(data, headers={"Accept-Ranges": "bytes"})
-    first, last = match.groups()
     start = int(first) if first else max(0, len(data) - int(last))
     end = min(int(last), len(data) - 1) if first and last else len(data) - 1
     headers: dict[str, Any] = {"Accept-Ranges": "bytes"}

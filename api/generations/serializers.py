@@ -6,6 +6,7 @@ from typing import Any
 from rest_framework import serializers
 from rest_framework.reverse import reverse
 
+from api.authentication import oversees
 from generation.engines.schedulers import SCHEDULERS
 from generation.lifecycle import Status
 from generation.models import DiffusionModel, Generation, Image
@@ -57,6 +58,12 @@ class GenerationRequestSerializer(serializers.Serializer[Wishes]):
     priority = serializers.ChoiceField(
         choices=PRIORITIES, required=False, initial=0, help_text="-1 waits for all others; 1 is for staff."
     )
+
+    def validate_priority(self, priority: int) -> int:
+        """Refuse one above 0 unless the request may do what staff may; the domain knows the user, not the key."""
+        if priority > 0 and not oversees(self.context["request"]):
+            raise serializers.ValidationError("Above 0 is for staff, whose API key needs the scope 'admin' for it.")
+        return priority
 
     def to_internal_value(self, data: Any) -> Wishes:
         """Return the wishes; a member that does not exist is refused, for it is most often a misspelling."""
@@ -134,7 +141,7 @@ class GenerationSerializer(serializers.ModelSerializer[Generation]):
         """Its images, once it has succeeded; before that there are none to look for."""
         if generation.status != Status.SUCCEEDED:
             return []
-        return ImageSerializer(generation.images.all(), many=True, context=self.context).data
+        return list(ImageSerializer(generation.images.all(), many=True, context=self.context).data)
 
     def get_error(self, generation: Generation) -> dict[str, str] | None:
         """Why it failed: a code for programs and a sentence for people."""

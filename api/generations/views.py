@@ -1,16 +1,20 @@
 """The endpoints of generations: parse, one call inward, shape the answer."""
 
 from typing import Any
+from uuid import UUID
 
 from django.db.models import QuerySet
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
+from rest_framework.exceptions import NotFound
 from rest_framework.pagination import CursorPagination
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
-from api.authentication import oversees, user_of
+from api.authentication import HasScope, MayChange, oversees, user_of
+from api.body import body_of
 from api.generations.filters import GenerationFilters
 from api.generations.serializers import GenerationRequestSerializer, GenerationSerializer
 from generation import operations
@@ -28,6 +32,16 @@ class NewestFirst(CursorPagination):
     page_size_query_param = "page_size"
     max_page_size = 100
 
+    def decode_cursor(self, request: Request) -> Any:
+        """The cursor that the request names, if any; raises NotFound for one that was made up."""
+        cursor = super().decode_cursor(request)
+        try:
+            if cursor is not None and cursor.position is not None:
+                UUID(str(cursor.position))
+        except ValueError as error:
+            raise NotFound(self.invalid_cursor_message) from error
+        return cursor
+
 
 class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generation]):
     """Prompts on their way to pictures.
@@ -36,6 +50,7 @@ class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generatio
     its status, its place in the queue, its progress and, when it has succeeded, its images.
     """
 
+    permission_classes = [IsAuthenticated, HasScope, MayChange]
     lookup_value_converter = "uuid"
     pagination_class = NewestFirst
     filterset_class = GenerationFilters
@@ -47,18 +62,19 @@ class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generatio
             return generations.with_position().prefetch_related("images").owned_by(user_of(self.request))
         return generations if oversees(self.request) else generations.owned_by(user_of(self.request))
 
-    def filter_queryset(self, queryset: QuerySet[Generation]) -> QuerySet[Generation]:
+    def filter_queryset(self, queryset: QuerySet[Generation, Any]) -> QuerySet[Generation, Any]:
         """Filters are for the list; to look at one generation they would only cost time."""
         return super().filter_queryset(queryset) if self.action == "list" else queryset
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
         """What is posted to the list is a request; everything else is a generation."""
-        is_form = self.action == "create" or (self.action == "list" and self.request.method == "POST")
-        return GenerationRequestSerializer if is_form else GenerationSerializer
+        # Not by the action: it is another one where a page shows the form and where OPTIONS describes it.
+        is_request = self.request.method == "POST" and not self.detail
+        return GenerationRequestSerializer if is_request else GenerationSerializer
 
     def create(self, request: Request) -> Response:
         """Submit a generation; what is left out is as the model has it."""
-        serializer = GenerationRequestSerializer(data=request.data, context=self.get_serializer_context())
+        serializer = GenerationRequestSerializer(data=body_of(request), context=self.get_serializer_context())
         serializer.is_valid(raise_exception=True)
         generation = operations.submit(serializer.validated_data, owner=user_of(request))
         return self.accepted(generation)

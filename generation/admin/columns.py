@@ -80,4 +80,4 @@ def created(generation: Generation) -> str:
 @display(description="Position in the queue", empty_value=durations.NOTHING)
 def position(generation: Generation) -> int | None:
     """1 for the next of its model; a query of its own, so for one generation only."""
-    return Generation.objects.with_position().get(pk=generation.pk).position  # type: ignore[attr-defined]
+    return Generation.objects.position_of(generation)

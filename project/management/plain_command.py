@@ -3,6 +3,7 @@
 import sys
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
@@ -10,18 +11,17 @@ from project.address import PortUnavailable
 from project.child import StartFailed
 from project.client import PictureFailed
 from project.devices import UnknownDevice
-from project.embedded_redis import UnsafeFolder
 from project.instance import AlreadyRunning
 from project.service import BrokerUnavailable
 
 EXPECTED = (
     AlreadyRunning,
+    ImproperlyConfigured,
     BrokerUnavailable,
     PictureFailed,
     PortUnavailable,
     StartFailed,
     UnknownDevice,
-    UnsafeFolder,
 )
 
 

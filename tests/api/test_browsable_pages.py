@@ -248,3 +248,22 @@ def test_the_list_costs_the_same_number_of_queries_whatever_its_length(browser_c
 
     with django_assert_max_num_queries(9):
         page(browser_client, LIST)
+
+
+def test_staff_are_offered_to_delete_only_what_they_may(user):
+    operator = factories.make_user(username="operator", is_staff=True)
+    client = Client(headers=HTML)
+    client.force_login(operator)
+
+    theirs = page(client, url(factories.make_generation(owner=user, status=Status.SUCCEEDED)))
+    own = page(client, url(factories.make_generation(owner=operator, status=Status.SUCCEEDED)))
+
+    assert "DELETE</button>" not in theirs
+    assert "DELETE</button>" in own
+
+
+def test_the_page_of_options_still_has_the_form(browser_client, model):
+    response = browser_client.options(LIST)
+
+    assert response.status_code == 200
+    assert 'id="post-object-form"' in response.content.decode()

@@ -1,6 +1,7 @@
 """POST /api/generations/{id}/cancel/ and /retry/"""
 
 import pytest
+from django.contrib.auth.models import Permission
 
 from generation.lifecycle import Status
 from generation.models import Generation
@@ -76,3 +77,30 @@ def test_retry_of_one_that_succeeded_is_a_conflict(client_of, user):
 
 def test_nobody_retries_what_belongs_to_somebody_else(client_of, stranger, user):
     assert retry(client_of(stranger), factories.make_generation(owner=user, status=Status.FAILED)).status_code == 404
+
+
+def test_one_that_is_deleted_meanwhile_is_not_found(client_of, user, monkeypatch):
+    generation = factories.make_generation(owner=user)
+    withdraw = Generation.withdraw
+
+    def lose_the_race(self):
+        Generation.objects.filter(pk=self.pk).delete()
+        return withdraw(self)
+
+    monkeypatch.setattr(Generation, "withdraw", lose_the_race)
+
+    assert cancel(client_of(user), generation).status_code == 404
+
+
+@pytest.mark.parametrize(("act", "status"), [(cancel, Status.QUEUED), (retry, Status.FAILED)])
+def test_staff_need_the_permission_to_change_what_belongs_to_somebody_else(client_of, user, act, status):
+    operator = factories.make_user(username="operator", is_staff=True)
+    generation = factories.make_generation(owner=user, status=status)
+
+    refused = act(client_of(operator), generation)
+    operator.user_permissions.add(Permission.objects.get(codename="change_generation"))
+    done = act(client_of(operator), generation)
+
+    assert (refused.status_code, refused.json()["code"]) == (403, "permission_denied")
+    assert "generation.change_generation" in refused.json()["detail"]
+    assert done.status_code in (200, 202)

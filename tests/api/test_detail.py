@@ -3,6 +3,7 @@
 from uuid import uuid4
 
 import pytest
+from django.contrib.auth.models import Permission
 
 from generation.lifecycle import Status
 from generation.models import Generation
@@ -108,3 +109,15 @@ def test_a_generation_cannot_be_edited(client_of, user, method):
     response = getattr(client_of(user), method)(url(generation), {"status": "succeeded"}, format="json")
 
     assert response.status_code == 405
+
+
+def test_staff_need_the_permission_to_delete_what_belongs_to_somebody_else(client_of, user):
+    operator = factories.make_user(username="operator", is_staff=True)
+    generation = factories.make_generation(owner=user, status=Status.SUCCEEDED)
+
+    seen = client_of(operator).get(url(generation))
+    refused = client_of(operator).delete(url(generation))
+    operator.user_permissions.add(Permission.objects.get(codename="delete_generation"))
+    done = client_of(operator).delete(url(generation))
+
+    assert (seen.status_code, refused.status_code, done.status_code) == (200, 403, 204)

@@ -110,3 +110,10 @@ def test_nothing_under_the_media_folder_has_a_static_address(client_of, staff, i
 
     for place in (f"/media/{image.file.name}", f"/static/{image.file.name}", f"/{image.file.name}"):
         assert client.get(place).status_code == 404
+
+
+@pytest.mark.parametrize("asked", ["bytes=5-3", "bytes=-", f"bytes={'1' * 5000}-", f"bytes=-{'1' * 5000}"])
+def test_a_range_that_makes_no_sense_is_ignored(client_of, user, image, asked):
+    response = client_of(user).get(url(image), headers={"Range": asked})
+
+    assert (response.status_code, len(response.content)) == (200, image.size_bytes)

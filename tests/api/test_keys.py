@@ -108,3 +108,14 @@ def test_a_key_may_be_young_forever(user):
 
     assert key.expiry is None
     assert key.created <= timezone.now()
+
+
+def test_a_key_of_staff_asks_for_a_high_priority_only_with_the_scope_admin(staff, model):
+    asked = {"prompt": "a red apple", "priority": 1}
+    plain, _ = key_client(staff)
+    admin, _ = key_client(staff, scopes=[Scope.GENERATE, Scope.ADMIN])
+
+    refused = plain.post(URL, asked, format="json")
+
+    assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (400, "/priority")
+    assert admin.post(URL, asked, format="json").status_code == 202

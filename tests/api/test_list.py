@@ -1,5 +1,6 @@
 """GET /api/generations/"""
 
+from base64 import b64encode
 from datetime import timedelta
 
 import pytest
@@ -58,7 +59,16 @@ def test_it_filters_by_time(client_of, user):
     assert ids(client_of(user).get(URL, {"created_before": yesterday.isoformat()})) == [str(old.pk)]
 
 
-@pytest.mark.parametrize("query", [{"status": "done"}, {"model": "no-such"}, {"created_after": "yesterday"}])
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"status": "done"},
+        {"model": "no-such"},
+        {"created_after": "yesterday"},
+        {"created_after": "0001-01-01T00:00:00+14:00"},
+        {"created_before": "9999-12-31T23:59:59-14:00"},
+    ],
+)
 def test_a_filter_that_cannot_be_understood_is_refused(client_of, user, query):
     response = client_of(user).get(URL, query)
 
@@ -78,8 +88,9 @@ def test_pages_follow_one_another_without_gaps(client_of, user):
     assert third.json()["next"] is None
 
 
-def test_a_cursor_that_was_made_up_is_refused(client_of, user):
-    assert client_of(user).get(URL, {"cursor": "nonsense"}).status_code == 404
+@pytest.mark.parametrize("cursor", ["nonsense", b64encode(b"p=nota").decode(), b64encode(b"p=").decode()])
+def test_a_cursor_that_was_made_up_is_refused(client_of, user, cursor):
+    assert client_of(user).get(URL, {"cursor": cursor}).status_code == 404
 
 
 def test_a_page_costs_the_same_number_of_queries_whatever_its_length(client_of, user, django_assert_max_num_queries):
@@ -90,3 +101,10 @@ def test_a_page_costs_the_same_number_of_queries_whatever_its_length(client_of, 
 
     with django_assert_max_num_queries(5):
         assert len(ids(client.get(URL))) == 20
+
+
+def test_options_describe_what_may_be_posted(client_of, user):
+    described = client_of(user).options(URL).json()["actions"]["POST"]
+
+    assert described["prompt"]["required"] is True
+    assert "status" not in described

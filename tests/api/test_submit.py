@@ -3,6 +3,7 @@
 import pytest
 from django.urls import reverse
 
+from generation import parameters
 from generation.lifecycle import Status
 from generation.models import Generation
 from tests import factories
@@ -40,7 +41,7 @@ def test_everything_that_can_be_asked_for_is_stored(client_of, user, model):
         "height": 256,
         "num_inference_steps": 12,
         "guidance_scale": 3.5,
-        "seed": 4294967295,
+        "seed": 4294967294,
         "num_images": 2,
         "scheduler": "ddim",
         "format": "webp",
@@ -147,3 +148,43 @@ def test_a_submit_survives_a_broker_that_is_down(
 
 def test_the_list_page_is_where_one_posts(client_of, user):
     assert reverse("generation-list") == URL
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/html"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        r'{"prompt": "\ud800"}',
+        r'{"prompt": "a", "scheduler": "\ud800"}',
+        r'{"prompt": "a", "\ud800": 1}',
+        "[" * 100_000,
+    ],
+    ids=["prompt", "scheduler", "name", "brackets"],
+)
+def test_a_body_that_could_not_be_sent_back_is_refused(client_of, user, model, body, accept):
+    response = client_of(user).post(URL, body, content_type="application/json", headers={"Accept": accept})
+
+    assert response.status_code == 400
+    assert not Generation.objects.exists()
+
+
+def test_surrogates_are_refused_in_forms_too(client_of, user, model):
+    form = b'--x\r\nContent-Disposition: form-data; name="scheduler"\r\n\r\n\\ud800\r\n--x--\r\n'
+
+    response = client_of(user).post(
+        URL, form, content_type="multipart/form-data; boundary=x; charset=raw_unicode_escape"
+    )
+
+    assert (response.status_code, response.json()["code"]) == (400, "parse_error")
+
+
+def test_characters_beyond_the_basic_plane_are_fine(client_of, user, model):
+    response = client_of(user).post(URL, r'{"prompt": "\ud83d\ude00"}', content_type="application/json")
+
+    assert response.json()["prompt"] == "\N{GRINNING FACE}"
+
+
+def test_a_complaint_of_the_domain_names_the_member_of_the_api(client_of, user, model, monkeypatch):
+    monkeypatch.setattr(parameters, "IMAGE_FORMATS", ("png",))
+
+    assert pointers(post(client_of(user), prompt="a red apple", format="webp")) == ["/format"]

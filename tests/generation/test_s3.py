@@ -20,6 +20,13 @@ from generation.lifecycle import Status
 from tests import factories
 
 BUCKET = "pictures"
+CLIENT_CONFIG = Config(
+    connect_timeout=3,
+    read_timeout=20,
+    retries={"max_attempts": 2},
+    signature_version="s3v4",
+    s3={"addressing_style": "path"},
+)
 KEY, SECRET = "pictor-access", "pictor-secret-for-tests"
 
 
@@ -79,11 +86,10 @@ def s3(settings, s3_server, request):
         "region_name": "us-east-1",
         "access_key": KEY,
         "secret_key": SECRET,
-        "addressing_style": "path",
+        "client_config": CLIENT_CONFIG,
         "querystring_expire": getattr(request, "param", 300),
-        "signature_version": "s3v4",
         "default_acl": None,
-        "file_overwrite": False,
+        "file_overwrite": True,
     }
     backend = {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}
     settings.STORAGES = settings.STORAGES | {"default": backend}

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from django.conf import settings
 
 ROOT = Path(settings.BASE_DIR)
@@ -14,10 +15,16 @@ ROW = re.compile(r"^\| `([A-Z0-9_]+)` \| (\w+) \| (.+?) \| .+ \|$", re.MULTILINE
 TYPES = {
     "str": {"text", "path", "URL"},
     "db_url": {"URL"},
+    "redis_url": {"URL"},
+    "broker_url": {"URL"},
+    "zone": {"text"},
     "int": {"int"},
-    "float": {"float"},
+    "count": {"int"},
+    "port": {"int"},
+    "seconds": {"float"},
     "bool": {"bool"},
 }
+STORAGE = "__import__('django.core.files.storage').core.files.storage.default_storage"
 TYPES |= {"list": {"list"}, "choice": {"choice"}}
 
 
@@ -52,10 +59,10 @@ def test_the_documented_numbers_are_the_defaults():
     assert wrong == set()
 
 
-def manage(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def manage(*arguments: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        cwd=ROOT,
+        [sys.executable, str(ROOT / "manage.py"), *arguments],
+        cwd=folder,
         env=os.environ | environment,
         capture_output=True,
         text=True,
@@ -108,3 +115,91 @@ def test_a_data_folder_that_cannot_be_made_is_one_sentence():
     assert result.returncode == 1
     assert result.stderr.startswith("pictor: The folder /dev/null/data cannot be made")
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_relative_data_folder_is_the_same_from_every_folder(tmp_path):
+    relative = os.path.relpath(tmp_path / "data", ROOT)
+
+    result = manage("check", folder=tmp_path, PICTOR_DATA_DIR=relative)
+
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "data").is_dir()
+
+
+def ask_settings(expression: str, **environment: str) -> str:
+    """What `expression` is in a process with these settings."""
+    result = manage(
+        "shell", "--no-imports", "-c", f"from django.conf import settings; print({expression})", **environment
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_a_data_folder_with_odd_letters_holds_its_database(tmp_path):
+    name = ask_settings("settings.DATABASES['default']['NAME']", PICTOR_DATA_DIR=str(tmp_path / "a+b %41#c?d"))
+
+    assert name == str(tmp_path / "a+b %41#c?d" / "db.sqlite3")
+
+
+def test_a_relative_database_is_the_same_from_every_folder():
+    name = ask_settings("settings.DATABASES['default']['NAME']", DATABASE_URL="sqlite:///var/mine.sqlite3")
+
+    assert name == str(ROOT / "var/mine.sqlite3")
+
+
+def test_an_s3_server_that_does_not_answer_is_given_up_soon():
+    client = f"{STORAGE}.connection.meta.client"
+    names = ("connect_timeout", "read_timeout", "retries", "signature_version", "s3")
+
+    shown = ask_settings(
+        f"[getattr({client}.meta.config, name) for name in {names}]",
+        PICTOR_S3_BUCKET="pictures",
+        PICTOR_S3_ACCESS_KEY_ID="key",
+        PICTOR_S3_SECRET_ACCESS_KEY="secret",
+        PICTOR_S3_ADDRESSING_STYLE="path",
+    )
+
+    connect, read, retries, signature, s3 = eval(shown)
+    assert (connect, read, retries["total_max_attempts"], signature) == (3, 20, 3, "s3v4")
+    assert s3["addressing_style"] == "path"
+
+
+def test_botocore_is_imported_only_for_s3():
+    assert ask_settings("'botocore' in __import__('sys').modules") == "False"
+
+
+def test_a_save_that_is_tried_again_keeps_its_name(tmp_path):
+    (tmp_path / "media").mkdir(parents=True)
+    (tmp_path / "media" / "0.png").touch()
+    save = f"{STORAGE}.save('0.png', __import__('io').BytesIO(b'again'))"
+
+    assert ask_settings(save, PICTOR_DATA_DIR=str(tmp_path)) == "0.png"
+    assert ask_settings(f"{STORAGE}.file_overwrite", PICTOR_S3_BUCKET="pictures") == "True"
+
+
+def test_rabbitmq_that_confirms_nothing_is_given_up_soon():
+    app = "__import__('celery_app').app"
+    publish = f"{app}.amqp.router.route({{}}, 'generation.run')['confirm_timeout']"
+    transport = f"{app}.connection_for_write().transport_options"
+
+    shown = ask_settings(f"({publish}, {transport})", BROKER_URL="amqp://rabbit.example")
+
+    assert eval(shown) == (5, {"confirm_publish": True, "read_timeout": 5, "write_timeout": 5})
+
+
+def test_a_redis_that_is_gone_costs_a_request_less_than_a_worker():
+    expression = "[settings.CELERY_BROKER_TRANSPORT_OPTIONS[n] for n in ('socket_timeout', 'socket_connect_timeout')]"
+
+    assert ask_settings(expression) == "[5, 2]"
+    assert ask_settings(expression, PICTOR_BROKER_TIMEOUT_SECONDS="2") == "[2.0, 1.0]"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+def test_a_volume_of_somebody_else_that_is_open_to_all_is_used_and_reported(tmp_path):
+    os.chown(tmp_path, 65534, 65534)
+    tmp_path.chmod(0o777)
+
+    result = manage("check", PICTOR_DATA_DIR=str(tmp_path))
+
+    assert result.returncode == 0
+    assert "pictor.W002" in result.stderr

@@ -10,6 +10,7 @@ from redis import Redis
 
 from project import embedded_redis
 from project.child import Patience
+from project.secrets import UnsafeFolder
 from project.supervisor import Supervisor
 from tests.project.recording import RecordingLog
 
@@ -110,7 +111,7 @@ def test_a_folder_of_somebody_else_is_refused(socket):
     socket.parent.mkdir(parents=True)
     os.chown(socket.parent, 65534, 65534)
 
-    with pytest.raises(embedded_redis.UnsafeFolder, match="belongs to another user"):
+    with pytest.raises(UnsafeFolder, match="belongs to another user"):
         embedded_redis.redis_spec()
 
 

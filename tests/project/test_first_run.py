@@ -68,3 +68,32 @@ def test_a_database_that_was_lost_gets_the_stored_password_again(folder):
     User.objects.all().delete()
 
     assert ensure_credentials().password == first
+
+
+def test_an_administrator_who_was_renamed_is_not_replaced_and_gets_the_key():
+    ensure_credentials()
+    User.objects.update(username="grace")
+    ApiKey.objects.all().delete()
+
+    again = ensure_credentials()
+
+    assert again.password is None
+    assert list(User.objects.values_list("username", flat=True)) == ["grace"]
+    assert ApiKey.objects.get().user.username == "grace"
+
+
+def test_an_admin_who_lost_the_rights_does_not_get_them_back():
+    User.objects.create_user("admin", password="their own")
+
+    ensure_credentials()
+
+    assert not User.objects.filter(is_superuser=True).exists()
+
+
+def test_without_an_active_superuser_there_is_no_key_and_the_log_says_so(caplog):
+    User.objects.create_superuser("grace", is_active=False)
+
+    created = ensure_credentials()
+
+    assert (created.api_key, ApiKey.objects.count()) == (None, 0)
+    assert "there is no active superuser" in caplog.text

@@ -69,3 +69,14 @@ def test_local_requests_carry_a_host_that_the_service_accepts(settings, allowed,
     settings.ALLOWED_HOSTS = allowed
 
     assert processes.host_headers() == headers
+
+
+def test_the_web_process_waits_less_for_a_dead_broker_than_a_worker():
+    assert processes.web_spec(port=8000).env == {"PICTOR_BROKER_TIMEOUT_SECONDS": "2"}
+    assert "PICTOR_BROKER_TIMEOUT_SECONDS" not in processes.housekeeper_spec().env
+
+
+def test_the_operators_own_time_for_the_broker_counts_everywhere(monkeypatch):
+    monkeypatch.setenv("PICTOR_BROKER_TIMEOUT_SECONDS", "9")
+
+    assert processes.web_spec(port=8000).env == {}

@@ -118,6 +118,37 @@ def test_a_child_that_is_not_ready_in_time_ends_the_start():
         supervise(scenario, Patience(ready_within_seconds=0.1))
 
 
+def test_a_child_that_is_never_ready_again_is_started_again_with_doubling_pauses(tmp_path):
+    marker = tmp_path / "has run"
+    dies_first = f"""
+        if not os.path.exists({str(marker)!r}):
+            sys.exit(open({str(marker)!r}, 'w').close())
+        {SLEEPS}
+    """
+
+    async def watch() -> ReadyCheck:
+        is_first = not marker.exists()
+
+        async def is_ready() -> bool:
+            return is_first
+
+        return is_ready
+
+    async def scenario(supervisor: Supervisor, log: RecordingLog) -> None:
+        await supervisor.start(child("worker", dies_first, watch=watch))
+        await log.until("worker", "was killed by SIGTERM; starting again in 0.04 s")
+
+    _, log = supervise(scenario, Patience(first_pause_seconds=0.01, ready_within_seconds=0.5, steady_after_seconds=0.2))
+
+    assert [text for _, text in log.problems] == [
+        "exited with code 0; starting again in 0.01 s",
+        "was not ready within 0.5 s and is stopped",
+        "was killed by SIGTERM; starting again in 0.02 s",
+        "was not ready within 0.5 s and is stopped",
+        "was killed by SIGTERM; starting again in 0.04 s",
+    ]
+
+
 def test_groups_stop_in_the_opposite_order_of_their_start():
     async def scenario(supervisor: Supervisor, log: RecordingLog) -> None:
         for name in ("redis", "web", "worker"):
