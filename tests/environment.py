@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def prepare() -> None:
     """Give the run an environment in which nothing of this machine's counts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it, children too
     for name in [name for name in os.environ if name.startswith(OURS)]:
         del os.environ[name]
     os.environ["PICTOR_DATA_DIR"] = str(FOLDER / "data")
