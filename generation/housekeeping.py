@@ -45,17 +45,7 @@ def remove_stray_files() -> int:
     """Remove what unsuccessful attempts left on storage."""
     stray = Attempt.objects.with_stray_files().filter(ended_at__lt=Now() - STRAY_AFTER)
     attempts = list(stray.select_related("generation")[:BATCH])
-    return sum(remove_files(attempt) for attempt in attempts)
-
-
-def remove_files(attempt: Attempt) -> bool:
-    """Remove what one attempt left; False, to be tried again, if the storage refuses."""
-    try:
-        storage.remove_attempt(attempt)
-    except Exception as error:  # each backend has its own errors
-        logger.warning("Files of %s stay for now: %s", attempt, error)
-        return False
-    return True
+    return sum(storage.try_to_remove_attempt(attempt) for attempt in attempts)
 
 
 CHORES = (rescue_expired, redispatch_overdue, fill_windows, remove_stray_files)

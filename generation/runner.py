@@ -169,7 +169,7 @@ def give_back(generation: Generation, attempt: Attempt, error: BaseException, *,
             cause = f"{type(error).__name__}: {error}"
             settle(lambda: generation.fail(attempt, code=code, detail=detail, cause=cause, step=watch.step))
     logger.info("%s ended as %s at step %s of %s.", attempt, generation.status, watch.step, watch.total)
-    remove_files(attempt)
+    storage.try_to_remove_attempt(attempt)  # what fails here is the housekeeper's to repeat
 
 
 def explain(error: BaseException, generation: Generation) -> tuple[str, str]:
@@ -201,11 +201,3 @@ def settle(verb: Callable[[], bool]) -> bool:
             connection.close()
             time.sleep(pause)
     return verb()
-
-
-def remove_files(attempt: Attempt) -> None:
-    """Remove what an attempt without success has stored; what fails here is the housekeeper's to repeat."""
-    try:
-        storage.remove_attempt(attempt)
-    except Exception as error:
-        logger.warning("Files of %s stay for now: %s", attempt, error)

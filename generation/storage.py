@@ -80,6 +80,16 @@ def remove_attempt(attempt: Attempt) -> None:
     Attempt.objects.filter(pk=attempt.pk).update(files_removed_at=Now())
 
 
+def try_to_remove_attempt(attempt: Attempt) -> bool:
+    """The same for an attempt that nobody waits for; False, to be tried again later, if the storage refuses."""
+    try:
+        remove_attempt(attempt)
+    except Exception as error:  # each backend has its own errors, and all of them mean the same here
+        logger.warning("Files of %s stay for now: %s", attempt, error)
+        return False
+    return True
+
+
 def remove_folder(place: str) -> None:
     """Remove an emptied folder and the one around it, on a file system; object stores have none."""
     if isinstance(default_storage, FileSystemStorage):
