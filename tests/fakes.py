@@ -1,6 +1,9 @@
 """A runtime that draws grey squares at once and does as it is told: for tests of what happens around a run."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,10 +11,14 @@ from generation.engines.types import (
     DeviceDescription,
     GeneratedImages,
     ImageRequest,
+    ModelFacts,
     ModelSource,
     OnStep,
     Progress,
 )
+
+if TYPE_CHECKING:
+    from generation.engines.state import SavedState
 
 
 class ScriptedRuntime:
@@ -21,6 +28,7 @@ class ScriptedRuntime:
         self.loaded: tuple[str, ...] = ()
         self.requests: list[ImageRequest] = []
         self.steps_done = 0
+        self.at_once = 1
         self.load_error: Exception | None = None
         self.at_step: Callable[[int], None] = lambda step: None
         self.after_last_step: Callable[[], None] = lambda: None
@@ -39,11 +47,20 @@ class ScriptedRuntime:
         """Forget a model."""
         self.loaded = tuple(loaded for loaded in self.loaded if loaded != slug)
 
+    def facts(self) -> tuple[ModelFacts, ...]:
+        """One at a time of each."""
+        return tuple(
+            ModelFacts(slug, at_once=self.at_once, is_batched=False, is_reproducible=False, reason="Scripted.", rows={})
+            for slug in self.loaded
+        )
+
     def schedulers(self, slug: str) -> tuple[str, ...]:
         """None in particular."""
         return ()
 
-    def generate(self, request: ImageRequest, *, on_step: OnStep) -> GeneratedImages:
+    def generate(
+        self, request: ImageRequest, *, on_step: OnStep, resume_from: SavedState | None = None
+    ) -> GeneratedImages:
         """Take the steps, then return grey pixels."""
         self.requests.append(request)
         for step in range(1, request.num_inference_steps + 1):

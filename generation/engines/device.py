@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import platform
+import re
 import traceback
 from pathlib import Path
 
@@ -37,6 +38,11 @@ def describe(device: torch.device) -> DeviceDescription:
     return DeviceDescription(kind="cpu", name=_processor_name(), memory_bytes=memory_bytes)
 
 
+def file_name(device: torch.device) -> str:
+    """The kind of device as the name of a file."""
+    return "-".join(re.findall(r"\w+", describe(device).name)) or device.type
+
+
 def _processor_name() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
@@ -49,6 +55,12 @@ def free_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has finished everything."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def start_measuring_memory(device: torch.device) -> None:
@@ -66,12 +78,18 @@ def fault(error: Exception, *, device: torch.device) -> EngineError | None:
     """What an exception says about the device, or None if it is about something else."""
     text = str(error)
     is_torch = isinstance(error, RuntimeError)
-    if isinstance(error, MemoryError) or (is_torch and any(sign in text for sign in _OUT_OF_MEMORY)):
+    if is_out_of_memory(error):
         return _out_of_memory(error, device=device)
     if isinstance(error, torch.AcceleratorError) or (is_torch and any(sign in text for sign in _DEVICE_FAILURE)):
         first_line = text.partition("\n")[0]
         return DeviceLost(f"{device} has failed and needs a fresh process: {first_line}")
     return None
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the exception says that memory ran out, the device's or the machine's."""
+    is_torch = isinstance(error, RuntimeError)
+    return isinstance(error, MemoryError) or (is_torch and any(sign in str(error) for sign in _OUT_OF_MEMORY))
 
 
 def _out_of_memory(error: Exception, *, device: torch.device) -> OutOfMemory:

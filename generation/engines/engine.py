@@ -1,44 +1,55 @@
-"""An engine: the models on one device, and generation with them."""
+"""An engine: the models on one device, and generations that share its denoisers at every step."""
 
 from __future__ import annotations
 
-import copy
-import threading
 import time
-from dataclasses import dataclass
+from pathlib import Path
 
 from generation.engines import device as devices
 from generation.engines import schedulers
-from generation.engines.errors import ModelUnavailable
+from generation.engines.batching import Batcher
+from generation.engines.compiling import Compiler
+from generation.engines.errors import ModelUnavailable, UnsupportedParameter
+from generation.engines.examination import examine, identify
+from generation.engines.flight import Flight
+from generation.engines.forwards import Forwards
+from generation.engines.knees import Knees
+from generation.engines.loaded_model import LoadedModel
 from generation.engines.loading import load_pipeline
+from generation.engines.notebook import Notebook
 from generation.engines.pipeline_call import call
+from generation.engines.state import SavedState
+from generation.engines.turns import SharedOrExclusive
 from generation.engines.types import (
     DeviceDescription,
     GeneratedImages,
     ImageRequest,
+    ModelFacts,
     ModelSource,
     OnStep,
-    Pipeline,
+    Progress,
 )
 
-
-@dataclass(frozen=True, slots=True)
-class _LoadedModel:
-    source: ModelSource
-    pipe: Pipeline
+FIXED_ROWS = {"cuda": 4, "cpu": 2}
 
 
 class Engine:
     """Runs unmodified diffusers pipelines on one device. Any thread may call any method at any time.
 
-    Loading and generating take turns, by one lock: the device runs one generation at a time, and loading
-    changes torch's default dtype for the whole process. Nothing else waits for that lock.
+    Each generation is an ordinary pipeline call in the thread that asks for it; `batching` merges what several of
+    them ask of their denoiser at the same moment. Loading changes torch's default dtype for the whole
+    process, so it waits until no generation runs. What is measured on the device is kept in `folder`, if given.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, *, folder: Path | None = None, compiles: bool = False) -> None:
         self._device = devices.open_device(device)
-        self._models: dict[str, _LoadedModel] = {}
-        self._turn = threading.RLock()
+        self._models: dict[str, LoadedModel] = {}
+        self._turns = SharedOrExclusive()
+        self._notebook = Notebook(folder / f"{devices.file_name(self._device)}.json" if folder else None)
+        self._compiler = self._open_compiler(folder) if compiles and self._is_cuda else None
+        self._forwards = Forwards(self._device, compiler=self._compiler)
+        self._denoiser = Batcher(self._forwards, flight=Flight(self._device), name="denoiser")
+        self._decoder = self._open_decoder() if self._is_cuda else self._denoiser
 
     def describe(self) -> DeviceDescription:
         """What the device is."""
@@ -51,12 +62,19 @@ class Engine:
 
     def load(self, model: ModelSource) -> None:
         """Have the model in memory; another one under the same slug makes way first. Raises EngineError."""
-        self._pipe_of(model)
+        self._load(model)
 
     def unload(self, slug: str) -> None:
         """Forget a model, if it is there; a generation that runs with it keeps its memory until the end."""
-        if self._models.pop(slug, None) is not None:
+        model = self._models.pop(slug, None)
+        if model is not None:
+            for batcher in {self._denoiser, self._decoder}:
+                batcher.forget(model.callee_names())
             devices.free_memory(self._device)
+
+    def facts(self) -> tuple[ModelFacts, ...]:
+        """What is known of each model in memory."""
+        return tuple(model.facts() for model in list(self._models.values()))
 
     def schedulers(self, slug: str) -> tuple[str, ...]:
         """Names of the schedulers that fit a loaded model."""
@@ -65,18 +83,43 @@ class Engine:
             raise ModelUnavailable(f"{slug} is not loaded. Load it before asking for its schedulers.")
         return schedulers.compatible(model.pipe)
 
-    def generate(self, request: ImageRequest, *, on_step: OnStep) -> GeneratedImages:
+    def generate(
+        self, request: ImageRequest, *, on_step: OnStep, resume_from: SavedState | None = None
+    ) -> GeneratedImages:
         """Draw what is asked for, loading the model if need be, and tell on_step of each denoising step.
 
-        Image i has the seed `request.seed + i`. What on_step raises comes out unchanged, and nothing is
-        decoded then. Raises EngineError.
+        Image i has the seed `request.seed + i`. With a state that the same request has saved, only the steps
+        after it are taken. What on_step raises comes out unchanged, and nothing is decoded then. Raises EngineError.
         """
-        with self._turn:
-            pipe = copy.copy(self._pipe_of(request.model))
-            pipe.scheduler = schedulers.build(request.scheduler, pipe=pipe)
+        model = self._load(request.model)
+        if request.is_reproducible and model.verdict.reproducible_in is None:
+            raise UnsupportedParameter(f"This model is not reproducible here: {model.verdict.reason}")
+        with self._turns.shared(), model.turn(), self._denoiser.membership() as member:
+            waiting = Progress(step=0, total=request.num_inference_steps)
+            if resume_from is not None:
+                waiting = Progress(step=resume_from.step, total=resume_from.total)
+
+            def keep_waiting() -> None:
+                on_step(waiting)
+
+            def step(progress: Progress) -> None:
+                if progress.step >= progress.total:
+                    self._denoiser.leave(member)
+                on_step(progress)
+
+            pipe = model.lend(
+                request, denoiser=self._denoiser, decoder=self._decoder, member=member, while_waiting=keep_waiting
+            )
             devices.start_measuring_memory(self._device)
             started = time.perf_counter()
-            pixels = call(pipe, request, on_step=on_step, device=self._device)
+            pixels = call(
+                pipe,
+                request,
+                on_step=step,
+                device=self._device,
+                previewer=model.previewer,
+                resume_from=resume_from,
+            )
             return GeneratedImages(
                 pixels=pixels,
                 pipeline_seconds=time.perf_counter() - started,
@@ -84,22 +127,48 @@ class Engine:
             )
 
     def close(self) -> None:
-        """Forget all models."""
+        """Forget all models and end the threads."""
         for slug in self.loaded:
             self.unload(slug)
+        if self._compiler is not None:
+            self._compiler.close()
+        for batcher in {self._denoiser, self._decoder}:
+            batcher.close()
 
-    def _pipe_of(self, model: ModelSource) -> Pipeline:
-        """The model's pipeline, loaded now if it is not in memory; calls must not change it but copy it."""
-        if (pipe := self._find(model)) is not None:
-            return pipe
-        with self._turn:
-            if (pipe := self._find(model)) is not None:
-                return pipe
-            self.unload(model.slug)
-            pipe = load_pipeline(model, device=str(self._device))
-            self._models[model.slug] = _LoadedModel(model, pipe)
-            return pipe
+    @property
+    def _is_cuda(self) -> bool:
+        return self._device.type == "cuda"
 
-    def _find(self, model: ModelSource) -> Pipeline | None:
-        loaded = self._models.get(model.slug)
-        return loaded.pipe if loaded is not None and loaded.source == model else None
+    def _open_compiler(self, folder: Path | None) -> Compiler:
+        """What compiles often used forwards beside the running ones."""
+        place = folder / "compiled" if folder else None
+        return Compiler(self._device, folder=place, while_compiling=self._turns.shared)
+
+    def _open_decoder(self) -> Batcher:
+        """A thread and a stream for decoding, beside those of denoising; a CPU has no room for two."""
+        forwards = Forwards(self._device, compiler=self._compiler)
+        return Batcher(forwards, flight=Flight(self._device, has_own_stream=True), name="decoder")
+
+    def _load(self, source: ModelSource) -> LoadedModel:
+        """The model, loaded and examined now if it is not in memory."""
+        if (model := self._find(source)) is not None:
+            return model
+        with self._turns.exclusive():
+            if (model := self._find(source)) is not None:
+                return model
+            self.unload(source.slug)
+            pipe = load_pipeline(source, device=str(self._device))
+            model = LoadedModel(
+                source,
+                pipe,
+                name=identify(source, folder=Path(pipe.config._name_or_path)),
+                knees=Knees(self._notebook),
+                fixed_count=FIXED_ROWS[self._device.type],
+            )
+            examine(model, batcher=self._denoiser, forwards=self._forwards, notebook=self._notebook)
+            self._models[source.slug] = model
+            return model
+
+    def _find(self, source: ModelSource) -> LoadedModel | None:
+        model = self._models.get(source.slug)
+        return model if model is not None and model.source == source else None

@@ -4,6 +4,7 @@ EngineError
 ├── ModelUnavailable       the model cannot be loaded, or does not make images
 ├── UnsupportedParameter   the model's pipeline does not take this request
 ├── OutOfMemory            the request or the model does not fit into the device's memory
+├── UnusableState          the saved state is not one of this request
 ├── InvalidOutput          the model gave pixels that are not numbers
 └── DeviceLost             the device answers no more; its process has to be restarted
 """
@@ -39,6 +40,12 @@ class OutOfMemory(EngineError):
     def __init__(self, message: str, *, peak_memory_bytes: int | None = None) -> None:
         super().__init__(message)
         self.peak_memory_bytes = peak_memory_bytes
+
+
+class UnusableState(EngineError):
+    """A saved state cannot be read, or is that of another request; without it the request is as good as ever."""
+
+    code = "unusable_state"
 
 
 class InvalidOutput(EngineError):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from generation.engines.state import SavedState
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,14 @@ class ModelSource:
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """What to draw; `width` and `height` are in pixels, and scheduler "" is the model's own."""
+    """What to draw; `width` and `height` are in pixels, and scheduler "" is the model's own.
+
+    With `is_reproducible` the pixels are the same to the last bit whatever else runs on the device.
+
+    With an `image`, uint8 (height, width, 3), it is redrawn; with a `mask`, uint8 (height, width), only where that is
+    255. Both are scaled to `width` and `height`. `strength`, above 0 and up to 1, is the share of the steps
+    that are taken, and None the pipeline's own default.
+    """
 
     model: ModelSource
     prompt: str
@@ -34,6 +43,20 @@ class ImageRequest:
     seed: int
     num_images: int
     scheduler: str
+    is_reproducible: bool = False
+    image: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    strength: float | None = None
+
+
+class Offers(Protocol):
+    """What can be had at a denoise step, and costs nothing unless it is asked for."""
+
+    def save(self) -> SavedState | None:
+        """The state to go on from after this step."""
+
+    def preview(self) -> np.ndarray | None:
+        """A small picture of what becomes of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +65,21 @@ class Progress:
 
     step: int
     total: int
+    offers: Offers | None = field(default=None, compare=False, repr=False)
+
+    def save(self) -> SavedState | None:
+        """The state to go on from after this step; None if the pipeline or its scheduler does not allow it.
+
+        Only while on_step runs, and in its thread, which waits for a copy from the device; nobody else does.
+        """
+        return self.offers.save() if self.offers is not None else None
+
+    def preview(self) -> np.ndarray | None:
+        """A small picture, uint8 (h, w, 3), of what the first image becomes; None if there is no way to draw one.
+
+        Only while on_step runs, and in its thread, which waits for the device; nobody else does.
+        """
+        return self.offers.preview() if self.offers is not None else None
 
 
 OnStep = Callable[[Progress], None]
@@ -57,12 +95,29 @@ class GeneratedImages:
 
 
 class Pipeline(Protocol):
-    """What all text-to-image pipelines of diffusers have, though their base class declares neither."""
+    """What all text-to-image pipelines of diffusers have, though their base class declares little of it."""
 
+    config: Any
     scheduler: Any
 
     def __call__(self, **arguments: Any) -> Any:
         """Generate."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a device knows of a model in its memory.
+
+    `at_once` generations keep the device busy; `is_batched` tells whether they share forwards, and `reason` why
+    not, or why not with the same bits. `rows` is how many rows share one at most, by the shape of a row.
+    """
+
+    slug: str
+    at_once: int
+    is_batched: bool
+    is_reproducible: bool
+    reason: str
+    rows: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

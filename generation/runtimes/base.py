@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from generation.engines.types import DeviceDescription, GeneratedImages, ImageRequest, ModelSource, OnStep
+from generation.engines.types import (
+    DeviceDescription,
+    GeneratedImages,
+    ImageRequest,
+    ModelFacts,
+    ModelSource,
+    OnStep,
+)
+
+if TYPE_CHECKING:
+    from generation.engines.state import SavedState
 
 
 class Runtime(Protocol):
@@ -23,11 +33,16 @@ class Runtime(Protocol):
     def unload(self, slug: str) -> None:
         """Forget a model, if it is there."""
 
+    def facts(self) -> tuple[ModelFacts, ...]:
+        """What is known of each model in memory."""
+
     def schedulers(self, slug: str) -> tuple[str, ...]:
         """Names of the schedulers that fit a loaded model."""
 
-    def generate(self, request: ImageRequest, *, on_step: OnStep) -> GeneratedImages:
-        """Draw what is asked for; what on_step raises ends the generation and comes out unchanged."""
+    def generate(
+        self, request: ImageRequest, *, on_step: OnStep, resume_from: SavedState | None = None
+    ) -> GeneratedImages:
+        """Draw what is asked for, or the rest of it; what on_step raises ends it and comes out unchanged."""
 
     def close(self) -> None:
         """Forget all models and let go of the device."""

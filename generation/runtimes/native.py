@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from generation.engines.types import DeviceDescription, GeneratedImages, ImageRequest, ModelSource, OnStep
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from generation.engines.types import (
+    DeviceDescription,
+    GeneratedImages,
+    ImageRequest,
+    ModelFacts,
+    ModelSource,
+    OnStep,
+)
+
+if TYPE_CHECKING:
+    from generation.engines.state import SavedState
 
 
 class NativeRuntime:
     """A Runtime without anything between worker and engine; torch is imported when one is made."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, *, folder: Path | None = None, compiles: bool = False) -> None:
         from generation.engines.engine import Engine
 
-        self._engine = Engine(device)
+        self._engine = Engine(device, folder=folder, compiles=compiles)
 
     def describe(self) -> DeviceDescription:
         """What the device is."""
@@ -30,13 +43,19 @@ class NativeRuntime:
         """Forget a model, if it is there."""
         self._engine.unload(slug)
 
+    def facts(self) -> tuple[ModelFacts, ...]:
+        """What is known of each model in memory."""
+        return self._engine.facts()
+
     def schedulers(self, slug: str) -> tuple[str, ...]:
         """Names of the schedulers that fit a loaded model."""
         return self._engine.schedulers(slug)
 
-    def generate(self, request: ImageRequest, *, on_step: OnStep) -> GeneratedImages:
-        """Draw what is asked for; what on_step raises ends the generation and comes out unchanged."""
-        return self._engine.generate(request, on_step=on_step)
+    def generate(
+        self, request: ImageRequest, *, on_step: OnStep, resume_from: SavedState | None = None
+    ) -> GeneratedImages:
+        """Draw what is asked for, or the rest of it; what on_step raises ends it and comes out unchanged."""
+        return self._engine.generate(request, on_step=on_step, resume_from=resume_from)
 
     def close(self) -> None:
         """Forget all models."""

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 from generation.engines.errors import (
     DeviceLost,
@@ -24,9 +25,8 @@ CPU = torch.device("cpu")
 class ScriptedPipeline:
     """A pipeline that takes a prompt alone and does as it is told."""
 
-    scheduler = None
-
     def __init__(self, behaviour):
+        self.scheduler = DDIMScheduler()
         self._behaviour = behaviour
 
     def __call__(self, prompt):

@@ -1,0 +1,106 @@
+"""The denoise loop of one pipeline call: what changes in it from step to step, to be saved and to be restored.
+
+Latents go in and out through callback_on_step_end, which all pipelines of diffusers let replace them. The rest is in
+the scheduler and in the generators, which some schedulers draw noise from at each step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+
+from generation.engines.errors import UnusableState
+from generation.engines.side_stream import fetch
+from generation.engines.state import SavedState, is_storable
+
+_FROM_THE_BEGINNING = "Start the generation from the beginning."
+
+
+class DenoiseLoop:
+    """Made before the pipeline is called, as it takes what the scheduler has then for unchanging."""
+
+    def __init__(self, scheduler: Any, *, generators: Sequence[torch.Generator]) -> None:
+        self._scheduler = scheduler
+        self._generators = generators
+        self._constants = {name: value for name, value in vars(scheduler).items() if _is_replaced_to_change(value)}
+
+    def save(self, *, step: int, total: int, latents: torch.Tensor) -> SavedState | None:
+        """The state after the step; None if something that changes in the scheduler cannot be part of one."""
+        changing = {
+            name: value
+            for name, value in vars(self._scheduler).items()
+            if name not in self._constants or self._constants[name] is not value
+        }
+        if not is_storable(changing):
+            return None
+        leaves, tree = pytree.tree_flatten({"attributes": changing, "latents": latents})
+        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        copies = iter(fetch(lambda: tensors, device=latents.device))
+        copied = pytree.tree_unflatten([_copy(leaf, copies) for leaf in leaves], tree)
+        return SavedState(
+            step=step,
+            total=total,
+            scheduler=type(self._scheduler).__name__,
+            generators=tuple(generator.get_state() for generator in self._generators),
+            **copied,
+        )
+
+    def check(self, state: SavedState) -> None:
+        """Raise UnusableState if the state is that of another scheduler or number of images."""
+        name = type(self._scheduler).__name__
+        if state.scheduler != name:
+            raise UnusableState(f"The saved state is one of {state.scheduler}, not {name}. {_FROM_THE_BEGINNING}")
+        if len(state.generators) != len(self._generators):
+            raise UnusableState(
+                f"The saved state is one of {len(state.generators)} images, not {len(self._generators)}. "
+                f"{_FROM_THE_BEGINNING}"
+            )
+
+    def restore(self, state: SavedState, *, total: int, latents: torch.Tensor) -> torch.Tensor:
+        """Be as after the saved step; returns the latents of then. Raises UnusableState as `compare` does."""
+        self.compare(state, total=total, latents=latents)
+        for name, value in state.attributes.items():
+            # What was on the host has to stay there: schedulers take single numbers out of their sigmas.
+            present = getattr(self._scheduler, name, None)
+            device = present.device if isinstance(present, torch.Tensor) else latents.device
+            setattr(self._scheduler, name, pytree.tree_map(lambda leaf, device=device: _sent(leaf, device), value))
+        for generator, generator_state in zip(self._generators, state.generators, strict=True):
+            generator.set_state(generator_state)
+        return state.latents.to(latents.device, copy=True)  # aligned, unlike what is read from bytes
+
+    def compare(self, state: SavedState, *, total: int, latents: torch.Tensor) -> None:
+        """Raise UnusableState if the state is that of another loop than this one, at whatever step it is."""
+        saved, present = (_in_words(state.total, state.latents), _in_words(total, latents))
+        if saved != present:
+            raise UnusableState(f"The saved state has {saved}, the request {present}. {_FROM_THE_BEGINNING}")
+        timesteps = state.attributes.get("timesteps")
+        ours = self._scheduler.timesteps.cpu()
+        # Not equal to the last bit: another processor may have computed them.
+        if isinstance(timesteps, torch.Tensor) and not (
+            timesteps.shape == ours.shape and torch.allclose(timesteps.double(), ours.double(), rtol=1e-4, atol=1e-3)
+        ):
+            raise UnusableState(f"The saved state has another noise schedule. {_FROM_THE_BEGINNING}")
+
+
+def _in_words(total: int, latents: torch.Tensor) -> str:
+    """Both in words, to be compared and read."""
+    return f"{total} steps and {latents.dtype} latents of shape {tuple(latents.shape)}"
+
+
+def _is_replaced_to_change(value: Any) -> bool:
+    """Schedulers write into lists and numbers; their tensors and their configuration they only replace."""
+    return isinstance(value, (torch.Tensor, np.ndarray, Mapping)) or callable(value)
+
+
+def _copy(leaf: Any, copies_of_tensors: Any) -> Any:
+    if isinstance(leaf, torch.Tensor):
+        return next(copies_of_tensors)
+    return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
+
+
+def _sent(leaf: Any, device: torch.device) -> Any:
+    return leaf.to(device, copy=True) if isinstance(leaf, torch.Tensor) else _copy(leaf, None)

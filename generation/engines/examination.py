@@ -1,0 +1,97 @@
+"""What happens once, when a model is first loaded on a kind of device: is it safe to batch, and how far does it pay?"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+
+from generation.engines.batching import Batcher
+from generation.engines.equivalence import Verdict, judge
+from generation.engines.forwards import Forwards
+from generation.engines.loaded_model import LoadedModel
+from generation.engines.notebook import Notebook
+from generation.engines.rows import Call, Disassembler
+from generation.engines.standins import StandIn
+from generation.engines.types import ModelSource
+
+logger = logging.getLogger(__name__)
+
+STEPS = 4
+
+
+def identify(source: ModelSource, *, folder: Path) -> str:
+    """A name that changes with whatever could change what is measured: the weights, the dtype, the libraries."""
+    weights = sorted(
+        (file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in folder.rglob("*.safetensors")
+    )
+    facts = (source, torch.__version__, diffusers.__version__, weights)
+    return f"{source.slug} {hashlib.sha256(repr(facts).encode()).hexdigest()[:12]}"
+
+
+def examine(model: LoadedModel, *, batcher: Batcher, forwards: Forwards, notebook: Notebook) -> None:
+    """Give the model its verdict, and measure its knee at its default size, unless the notebook knows both."""
+    name = f"verdict on {model.name}"
+    if (known := notebook.get(name)) is not None:
+        model.verdict = Verdict.from_json(known)
+        return
+    try:
+        calls = (
+            _record(model, batcher=batcher, prompt="a red apple", at_step=1),
+            _record(model, batcher=batcher, prompt="an old harbour", at_step=2),
+        )
+        model.verdict = batcher.run_alone(lambda: judge(calls, run=forwards))
+        if model.verdict.can_share:
+            batcher.run_alone(lambda: model.knees.measure(calls[0], seconds_of=forwards.seconds_of))
+    except Exception as error:  # a model that cannot even be examined may still work alone, and is tried again
+        logger.warning("%s runs unbatched, as its examination failed.", model.source.slug, exc_info=True)
+        model.verdict = Verdict(False, reason=f"Its examination failed: {type(error).__name__}: {error}")
+        return
+    if not model.verdict.can_share:
+        logger.warning("%s runs unbatched: %s", model.source.slug, model.verdict.reason)
+    notebook.put(name, model.verdict.as_json())
+
+
+class _Seen(Exception):
+    """Ends a pipeline call whose denoiser has been asked what there was to see."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__()
+        self.call = call
+
+
+class _Witness(StandIn):
+    """A denoiser that works until it is asked for the given time, and then tells what it was asked."""
+
+    def __init__(self, part: Any, *, calls: Disassembler, batcher: Batcher, at_step: int) -> None:
+        super().__init__(part)
+        self._calls = calls
+        self._batcher = batcher
+        self._steps_left = at_step
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The denoiser's output. Raises _Seen at the last step of interest."""
+        call = self._calls.take_apart(*args, **kwargs)
+        self._steps_left -= 1
+        if self._steps_left == 0:
+            raise _Seen(call)
+        return self._batcher.run(call)
+
+
+def _record(model: LoadedModel, *, batcher: Batcher, prompt: str, at_step: int) -> Call:
+    """What the pipeline asks of its denoiser at that step, for a picture of the model's usual size."""
+    pipe = copy.copy(model.pipe)
+    pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
+    for name, callee in model.denoisers.items():
+        calls = Disassembler(callee)
+        vars(pipe)[name] = _Witness(callee.function, calls=calls, batcher=batcher, at_step=at_step)
+    try:
+        pipe(prompt=prompt, num_inference_steps=STEPS, generator=torch.Generator("cpu").manual_seed(at_step))
+    except _Seen as seen:
+        return seen.call
+    raise RuntimeError("the pipeline never asked a UNet or transformer for anything")

@@ -1,0 +1,103 @@
+"""One forward of merged rows: in how many parts, padded to which bucket, from a graph or eagerly."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection
+from typing import Any
+
+import torch
+
+from generation.engines import device as devices
+from generation.engines import rows
+from generation.engines.compiling import Compiler
+from generation.engines.graphs import Graphs
+from generation.engines.rows import Call, Company
+
+logger = logging.getLogger(__name__)
+
+# Rows are padded to one of these, for which there is a graph; the steps are fine where padding would cost most.
+BUCKETS = (1, 2, 4, 6, 8, 12, 16, 20, 24, 28, 32)
+UNMEASURED_ROWS = BUCKETS[-1]
+
+
+class Forwards:
+    """Runs merged calls in the batcher's thread.
+
+    Where the memory does not suffice, the rows are halved and the forward is repeated; the knee stays lower then.
+    """
+
+    def __init__(self, device: torch.device, *, compiler: Compiler | None = None) -> None:
+        self._device = device
+        self._graphs = Graphs(device, compiler=compiler) if device.type == "cuda" else None
+
+    def most_rows(self, call: Call) -> int:
+        """How many rows should share a forward with those of this call."""
+        return call.most_rows or UNMEASURED_ROWS
+
+    def __call__(self, call: Call) -> Any:
+        """The output for all rows of the call. Raises what the module raises."""
+        if not call.can_share:
+            return call.run()
+        while True:
+            most_rows = self.most_rows(call)
+            try:
+                return self._in_parts(call, most_rows)
+            except Exception as error:
+                may_shrink = call.layout.company is Company.ANY and min(most_rows, call.count) > 1
+                if not devices.is_out_of_memory(error) or not may_shrink:
+                    raise
+            most_rows = min(most_rows, call.count) // 2
+            logger.warning("Out of memory: from now on %s rows of %s share a forward.", most_rows, call.shape)
+            call.layout.callee.limits.remember(call, most_rows)
+            self.free_memory()
+
+    def forget(self, callees: Collection[str]) -> None:
+        """Free what is kept for callees of these names."""
+        if self._graphs is not None:
+            self._graphs.forget(callees)
+
+    def free_memory(self) -> None:
+        """Free what can be made again."""
+        if self._graphs is not None:
+            self._graphs.forget_all()
+        devices.free_memory(self._device)
+
+    def seconds_of(self, call: Call) -> float:
+        """How long the forward takes once it is warm. Raises MemoryError where it does not fit."""
+        seconds = self._try_seconds_of(call)
+        if seconds is None:  # its error, which kept what the forward had made, is gone by now
+            self.free_memory()
+            raise MemoryError
+        return seconds
+
+    def _try_seconds_of(self, call: Call) -> float | None:
+        try:
+            for _ in range(2 if self._graphs is not None else 0):  # the first is eager, the second records the graph
+                self._run(call)
+            devices.synchronize(self._device)
+            started = time.perf_counter()
+            self._run(call)
+            devices.synchronize(self._device)
+            return time.perf_counter() - started
+        except Exception as error:
+            if not devices.is_out_of_memory(error):
+                raise
+            return None
+
+    def _in_parts(self, call: Call, most_rows: int) -> Any:
+        if call.count <= most_rows:
+            return self._run(call)
+        parts = [call.part(start, min(start + most_rows, call.count)) for start in range(0, call.count, most_rows)]
+        outputs = [rows.split(self._run(part), among=[part])[0] for part in parts]
+        return rows.join(outputs, lists=call.layout.takes_lists)
+
+    def _run(self, call: Call) -> Any:
+        """The padding stays in the output, for whoever splits it to drop."""
+        if call.layout.company is Company.FIXED:
+            call = call.padded(call.layout.callee.fixed_count)
+        if self._graphs is None:
+            return call.run()
+        bucket = next((bucket for bucket in BUCKETS if bucket >= call.count), call.count)
+        return self._graphs.run(call if call.layout.takes_lists else call.padded(bucket))

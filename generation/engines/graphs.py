@@ -1,0 +1,97 @@
+"""CUDA graphs: a forward recorded once per (module, shapes, number of rows) and replayed without Python.
+
+Launching the kernels of a forward one by one takes Python longer than the GPU needs to run them, unless the batch
+is large. A replay gives the very bits of the eager forward. https://docs.pytorch.org/docs/stable/notes/cuda.html
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from generation.engines.compiling import Compiler
+from generation.engines.recording import Recording, record
+from generation.engines.rows import Call, Company
+
+logger = logging.getLogger(__name__)
+
+MOST_GRAPHS = 32
+MOST_SEEN = 1024
+COMPILE_AFTER_REPLAYS = 50
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A recording, or None for what cannot be recorded."""
+
+    recording: Recording | None
+    replays: int = 0
+
+
+class Graphs:
+    """The graphs of one device, the least recently used of which make way; only its batcher's thread calls it.
+
+    The first forward of its kind runs eagerly, which also is the warm-up that a recording needs; the second
+    is recorded. What cannot be recorded (it waits for the GPU, say) stays eager. What is replayed often is
+    compiled beside that, if there is a compiler, and from then on a recording of the compiled forward is replayed.
+    """
+
+    def __init__(self, device: torch.device, *, compiler: Compiler | None = None, most: int = MOST_GRAPHS) -> None:
+        self._device = device
+        self._compiler = compiler
+        self._most = most
+        self._kept: OrderedDict[Any, _Kept] = OrderedDict()
+        self._seen: set[Any] = set()
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def run(self, call: Call) -> Any:
+        """The output of the call; it may be kept."""
+        if not call.can_share or call.layout.takes_lists:
+            return call.run()
+        key = (call.key, call.count)
+        if key not in self._kept:
+            if key not in self._seen:
+                if len(self._seen) >= MOST_SEEN:  # somebody sends another common value each time
+                    self._seen.clear()
+                self._seen.add(key)
+                return call.run()
+            self._record(key, call)
+        kept = self._kept[key]
+        self._kept.move_to_end(key)
+        if kept.recording is None:
+            return call.run()
+        kept.replays += 1
+        if self._compiler is not None and call.layout.company is Company.ANY:
+            if kept.replays == COMPILE_AFTER_REPLAYS:
+                self._compiler.want(key, call, pool=self._pool)
+            kept.recording = self._compiler.take(key) or kept.recording
+        return kept.recording.replay(call)
+
+    def forget(self, callees: Collection[str]) -> None:
+        """Free the graphs of callees of these names."""
+        self._kept = OrderedDict(item for item in self._kept.items() if item[0][0][0] not in callees)
+        self._seen = {key for key in self._seen if key[0][0] not in callees}
+
+    def forget_all(self) -> None:
+        """Free every graph; what is still wanted is recorded anew."""
+        self._kept.clear()
+
+    def _record(self, key: Any, call: Call) -> None:
+        while len(self._kept) >= self._most:
+            self._kept.popitem(last=False)
+        started = time.perf_counter()
+        try:
+            self._kept[key] = _Kept(record(call, device=self._device, pool=self._pool))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            logger.warning("%s stays without CUDA graph: %s", call.shape, str(error).partition("\n")[0])
+            self._kept[key] = _Kept(None)
+            return
+        logger.info("Recorded %s rows of %s in %.2f s.", call.count, call.shape, time.perf_counter() - started)

@@ -1,0 +1,86 @@
+"""The knee: from how many rows on a larger batch only makes everybody wait longer, measured and remembered."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+
+import torch
+
+from generation.engines.notebook import Notebook
+from generation.engines.rows import Call
+
+logger = logging.getLogger(__name__)
+
+DOUBLINGS = (1, 2, 4, 8, 16, 32)
+LEAST_GAIN = 0.04  # of the time per row, for twice the rows
+MOST_SECONDS = 10.0
+
+
+class Knees:
+    """How many rows may share a forward, by the shape of a row."""
+
+    def __init__(self, notebook: Notebook) -> None:
+        self._notebook = notebook
+
+    def of(self, call: Call) -> int | None:
+        """The knee for calls like this one, if it is known."""
+        return self._notebook.get(f"knee of {call.shape}")
+
+    def all_of(self, name: str) -> dict[str, int]:
+        """Every knee of the model of this name, by the part and the shape of a row."""
+        prefix = f"knee of {name} "
+        return {noted.removeprefix(prefix): rows for noted, rows in self._notebook.all_under(prefix).items()}
+
+    def measure(self, call: Call, *, seconds_of: Callable[[Call], float]) -> None:
+        """Find the knee by trying; `seconds_of` runs a call and returns how long it took, or raises MemoryError."""
+        row = call.part(0, 1)
+        best, per_row, spent = 1, float("inf"), 0.0
+        for count in DOUBLINGS:
+            try:
+                seconds = seconds_of(row.padded(count))
+            except MemoryError:
+                break
+            if seconds / count > per_row * (1 - LEAST_GAIN):
+                break
+            best, per_row = count, seconds / count
+            spent += seconds
+            if spent > MOST_SECONDS:
+                break
+        logger.info("%s: %s rows share a forward, %.1f ms a row.", call.shape, best, 1000 * per_row)
+        self.remember(call, best)
+
+    def remember(self, call: Call, count: int) -> None:
+        """Note a knee."""
+        self._notebook.put(f"knee of {call.shape}", max(1, count))
+
+
+class PixelBudget:
+    """How many pictures a VAE decodes at once: its memory grows with their pixels, and so does its time."""
+
+    def __init__(self, *, pixels_per_latent: int, most_pixels: int = 1024 * 1024) -> None:
+        self._latents = most_pixels // pixels_per_latent
+        self._lowered: dict[str, int] = {}
+
+    def of(self, call: Call) -> int | None:
+        """As many as the pixels allow, at least one."""
+        latents = call.rows[0] if call.can_share else None
+        if not isinstance(latents, torch.Tensor):
+            return 1
+        return self._lowered.get(call.shape) or max(1, self._latents // math.prod(latents.shape[-2:]))
+
+    def remember(self, call: Call, count: int) -> None:
+        """Never more than `count` from now on: memory ran out."""
+        self._lowered[call.shape] = max(1, count)
+
+
+class OneAtATime:
+    """For calls that never share a forward."""
+
+    def of(self, call: Call) -> int:
+        """One."""
+        return 1
+
+    def remember(self, call: Call, count: int) -> None:
+        """It cannot become less."""

@@ -1,0 +1,127 @@
+"""A model in memory, lent to many generations at once."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+from generation.engines import schedulers, side_stream
+from generation.engines.batching import Batcher, Member
+from generation.engines.equivalence import Verdict
+from generation.engines.knees import Knees, OneAtATime, PixelBudget
+from generation.engines.previews import Previewer
+from generation.engines.rows import Callee, Company, Disassembler
+from generation.engines.standins import (
+    DENOISERS,
+    DevicePostprocessor,
+    PromptEncoder,
+    SharedDenoiser,
+    SharedVae,
+)
+from generation.engines.types import ImageRequest, ModelFacts, ModelSource, Pipeline
+from generation.engines.variants import Variants
+
+SPARE = 2
+UNSHARED = Verdict(can_share=False, reason="It was not tried yet.")
+
+
+@dataclass(slots=True)
+class LoadedModel:
+    """A pipeline that nobody calls but copies of which are; `name` tells it from all others on the device."""
+
+    source: ModelSource
+    pipe: Pipeline
+    name: str
+    knees: Knees
+    fixed_count: int  # rows per forward of those who want the same bits in any company
+    verdict: Verdict = UNSHARED
+    previewer: Previewer = field(default_factory=Previewer)
+    _prompts: PromptEncoder = field(default_factory=PromptEncoder)
+    _turn: threading.RLock = field(default_factory=threading.RLock)
+    _variants: Variants = field(init=False)
+    _callees: dict[str, Callee] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._variants = Variants(self.pipe)
+        self._callees = self._find_callees()
+
+    def turn(self) -> AbstractContextManager[Any]:
+        """What a generation holds while it runs: nothing, unless the model must not be shared."""
+        return nullcontext() if self.verdict.can_share else self._turn
+
+    def _find_callees(self) -> dict[str, Callee]:
+        parts = {name: getattr(self.pipe, name, None) for name in (*DENOISERS, "vae")}
+        callees = {
+            name: Callee.of(part, name=f"{self.name} {name}", limits=self.knees, fixed_count=self.fixed_count)
+            for name, part in parts.items()
+            if part is not None and name != "vae"
+        }
+        if (vae := parts["vae"]) is not None:
+            budget = PixelBudget(pixels_per_latent=getattr(self.pipe, "vae_scale_factor", 8) ** 2)
+            callees["decode"] = Callee.of(vae.decode, name=f"{self.name} decode", limits=budget)
+            callees["encode"] = Callee.of(vae.encode, name=f"{self.name} encode", limits=OneAtATime())
+        return callees
+
+    @property
+    def denoisers(self) -> dict[str, Callee]:
+        """What the pipeline denoises with, by its name in the pipeline."""
+        return {name: self._callees[name] for name in DENOISERS if name in self._callees}
+
+    def facts(self) -> ModelFacts:
+        """What the device knows of it; a few more generations than share a forward are encoded and stored meanwhile."""
+        rows = self.knees.all_of(self.name)
+        at_once = SPARE + max(rows.values(), default=1) // self.verdict.rows if self.verdict.can_share else 1
+        return ModelFacts(
+            slug=self.source.slug,
+            at_once=max(1, at_once),
+            is_batched=self.verdict.can_share,
+            is_reproducible=self.verdict.reproducible_in is not None,
+            reason=self.verdict.reason,
+            rows=rows,
+        )
+
+    def callee_names(self) -> set[str]:
+        """The names under which its forwards run."""
+        return {callee.name for callee in self._callees.values()}
+
+    def lend(
+        self,
+        request: ImageRequest,
+        *,
+        denoiser: Batcher,
+        decoder: Batcher,
+        member: Member,
+        while_waiting: Callable[[], None],
+    ) -> Pipeline:
+        """A pipeline for one generation; what can be shared in it is shared. Raises UnsupportedParameter."""
+        pipe = copy.copy(self._variants.fitting(request))
+        pipe.scheduler = schedulers.build(request.scheduler, pipe=pipe)
+        parts = vars(pipe)  # set past DiffusionPipeline.__setattr__, which would write down the class of a stand-in
+        if "image_processor" in parts:
+            # The decoder has waited for its pictures already, and what runs meanwhile is not theirs.
+            fetch = (
+                side_stream.fetch_finished
+                if self.verdict.can_share and "decode" in self._callees
+                else side_stream.fetch
+            )
+            parts["image_processor"] = DevicePostprocessor(parts["image_processor"], fetch=fetch)
+        if not self.verdict.can_share:
+            return pipe
+        company = (request.is_reproducible and self.verdict.reproducible_in) or Company.ANY
+        for name, callee in self.denoisers.items():
+            calls = Disassembler(callee, company=company)
+            parts[name] = SharedDenoiser(
+                callee.function, calls=calls, batcher=denoiser, member=member, while_waiting=while_waiting
+            )
+        if "decode" in self._callees:
+            decode_company = Company.NONE if request.is_reproducible else Company.ANY
+            decodes = Disassembler(self._callees["decode"], company=decode_company)
+            encodes = Disassembler(self._callees["encode"])
+            parts["vae"] = SharedVae(parts["vae"], decodes=decodes, encodes=encodes, batcher=decoder)
+        if hasattr(pipe, "encode_prompt"):
+            parts["encode_prompt"] = self._prompts.encoding_with(pipe.encode_prompt)
+        return pipe

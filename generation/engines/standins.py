@@ -1,0 +1,141 @@
+"""Stand-ins for parts of a pipeline, which let an unmodified pipeline call share its device with others.
+
+The pipeline of a generation is a shallow copy. What it computes with stays shared, and not all of that may be used by
+two threads at once: the denoiser and the VAE run in batchers, prompts are encoded one at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, AutoencoderTiny
+
+from generation.engines.batching import Batcher, Member
+from generation.engines.rows import Disassembler
+
+Fetch = Callable[..., list[torch.Tensor]]
+DENOISERS = ("unet", "transformer")
+_DRAWS_NO_NOISE = (AutoencoderKL, AutoencoderTiny)
+MOST_PROMPTS = 64
+
+
+class StandIn:
+    """Everything but what a subclass defines is that of the part itself."""
+
+    def __init__(self, part: Any) -> None:
+        self._part = part
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._part, name)
+
+
+class SharedDenoiser(StandIn):
+    """A UNet or transformer whose forwards are shared; one per generation."""
+
+    def __init__(
+        self, part: Any, *, calls: Disassembler, batcher: Batcher, member: Member, while_waiting: Callable[[], None]
+    ) -> None:
+        super().__init__(part)
+        self._calls = calls
+        self._batcher = batcher
+        self._member = member
+        self._while_waiting = while_waiting
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The denoiser's output for these arguments."""
+        call = self._calls.take_apart(*args, **kwargs)
+        return self._batcher.run(call, member=self._member, while_waiting=self._while_waiting)
+
+
+class SharedVae(StandIn):
+    """A VAE that decodes pictures of several generations at once, and runs in one thread only."""
+
+    def __init__(self, part: Any, *, decodes: Disassembler, encodes: Disassembler, batcher: Batcher) -> None:
+        super().__init__(part)
+        self._decodes = decodes
+        self._encodes = encodes
+        self._batcher = batcher
+
+    def to(self, *args: Any, **kwargs: Any) -> SharedVae:
+        """Itself: SDXL's pipelines convert it to float32 and back around a call, while others use it."""
+        return self
+
+    def decode(self, z: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """The pictures of the latents."""
+        if isinstance(self._part, _DRAWS_NO_NOISE):
+            kwargs.pop("generator", None)  # SD passes it, and it would tell the calls of any two generations apart
+        # A VAE that must not run in float16 was loaded in float32, while the latents are still in the denoiser's.
+        return self._batcher.run(self._decodes.take_apart(z.to(self._part.dtype), *args, **kwargs))
+
+    def encode(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """The latents of pictures."""
+        return self._batcher.run(self._encodes.keep_whole(x.to(self._part.dtype), *args, **kwargs))
+
+
+class PromptEncoder:
+    """A pipeline's `encode_prompt`, one call at a time, with what it gave lately remembered.
+
+    Tokenizers keep state while they work, so two threads may never use one at once.
+    """
+
+    def __init__(self, *, most: int = MOST_PROMPTS) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._remembered: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def encoding_with(self, encode_prompt: Callable[..., Any]) -> Callable[..., Any]:
+        """What takes the place of the method of one generation's pipeline."""
+
+        def encode(*args: Any, **kwargs: Any) -> Any:
+            key = _as_key((encode_prompt.__qualname__, args, kwargs))  # a model's pipelines may encode in several ways
+            with self._lock:
+                if key is not None and key in self._remembered:
+                    self._remembered.move_to_end(key)
+                    return self._remembered[key]
+                encoded = encode_prompt(*args, **kwargs)
+                if key is not None:
+                    self._remembered[key] = encoded
+                    while len(self._remembered) > self._most:
+                        self._remembered.popitem(last=False)
+                return encoded
+
+        return encode
+
+
+class DevicePostprocessor(StandIn):
+    """An image processor that rounds pictures to bytes on the device, so that a quarter as much is copied.
+
+    `fetch` brings tensors to the host, waiting for no more than it has to.
+    """
+
+    def __init__(self, part: Any, *, fetch: Fetch) -> None:
+        super().__init__(part)
+        self._fetch = fetch
+
+    def postprocess(self, image: Any, output_type: str = "pil", do_denormalize: list[bool] | None = None) -> Any:
+        """For "np" uint8 (n, height, width, 3), or NaN everywhere if a pixel is none. The rest as it ever was."""
+        if output_type != "np" or not isinstance(image, torch.Tensor):
+            return self._part.postprocess(image, output_type=output_type, do_denormalize=do_denormalize)
+
+        def in_bytes() -> tuple[torch.Tensor, torch.Tensor]:
+            shown = self._part.postprocess(image, output_type="pt", do_denormalize=do_denormalize).float()
+            pixels = (shown * 255).round().to(torch.uint8)
+            return pixels.permute(0, 2, 3, 1).contiguous(), torch.isfinite(shown).all()
+
+        pixels, is_finite = self._fetch(in_bytes, device=image.device)
+        return pixels.numpy() if is_finite else np.full(tuple(pixels.shape), np.nan)
+
+
+def _as_key(value: Any) -> Hashable | None:
+    """Something hashable that is equal for equal arguments; None for arguments like tensors."""
+    if isinstance(value, (list, tuple)):
+        entries = tuple(_as_key(entry) for entry in value)
+        return None if None in entries else (type(value), entries)
+    if isinstance(value, dict):
+        return _as_key(tuple(sorted(value.items())))
+    return ("value", value) if value is None or isinstance(value, (str, int, float, bool, torch.device)) else None

@@ -1,0 +1,48 @@
+"""A lock that many may share, or one may have alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class SharedOrExclusive:
+    """Who wants it alone waits until nobody shares it, and nobody begins to share it meanwhile."""
+
+    def __init__(self) -> None:
+        self._sharing = 0
+        self._wanting = 0
+        self._is_exclusive = False
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Share it for the length of the block; not to be nested."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._wanting and not self._is_exclusive)
+            self._sharing += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._sharing -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Have it alone for the length of the block; not to be nested."""
+        with self._changed:
+            self._wanting += 1
+            try:
+                self._changed.wait_for(lambda: not self._sharing and not self._is_exclusive)
+                self._is_exclusive = True
+            finally:
+                self._wanting -= 1
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._is_exclusive = False
+                self._changed.notify_all()

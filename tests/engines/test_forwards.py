@@ -1,0 +1,171 @@
+"""One forward of merged rows on the CPU: parts, padding, and what happens where the memory does not suffice."""
+
+import pytest
+import torch
+
+from generation.engines.forwards import UNMEASURED_ROWS, Forwards
+from generation.engines.knees import Knees, OneAtATime
+from generation.engines.notebook import Notebook
+from generation.engines.rows import Company, Disassembler, split
+from tests.engines.tiny import CPU, WIDTH, AtMost, Denoiser, callee_of, sample, take_apart
+
+
+class Narrow(Denoiser):
+    """Has memory for so many rows."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.most = most
+
+    def forward(self, sample, timestep):
+        super().forward(sample, timestep)
+        if len(sample) > self.most:
+            raise torch.OutOfMemoryError("out of memory")
+        return (sample + timestep[:, None],)
+
+
+@pytest.fixture
+def forwards():
+    return Forwards(CPU)
+
+
+@pytest.fixture
+def knees():
+    return Knees(Notebook())
+
+
+def test_rows_that_were_not_measured_share_as_many_as_there_are_buckets_for(forwards):
+    assert forwards.most_rows(take_apart(callee_of(Denoiser()), sample(), 0.0)) == UNMEASURED_ROWS
+
+
+def test_more_rows_than_pay_off_run_in_parts(forwards):
+    denoiser = Denoiser()
+    call = take_apart(callee_of(denoiser, limits=AtMost(2)), sample(5), torch.arange(5.0))
+
+    output = forwards(call)
+
+    assert denoiser.counts == [2, 2, 1]
+    torch.testing.assert_close(output[0], call.run()[0])
+
+
+def test_a_fixed_number_of_rows_is_padded_to_exactly_that(forwards):
+    denoiser = Denoiser()
+    call = take_apart(callee_of(denoiser, fixed_count=4), sample(), 0.0, company=Company.FIXED)
+
+    output = split(forwards(call), among=[call])[0]
+
+    assert denoiser.counts == [4]
+    torch.testing.assert_close(output[0], denoiser(sample(), 0.0)[0])
+
+
+def test_more_rows_than_the_fixed_number_run_in_parts_of_exactly_that(forwards):
+    denoiser = Denoiser()
+    call = take_apart(callee_of(denoiser, fixed_count=4), sample(6), torch.arange(6.0), company=Company.FIXED)
+
+    output = forwards(call)
+
+    assert denoiser.counts == [4, 4]
+    torch.testing.assert_close(output[0], denoiser(sample(6), torch.arange(6.0))[0])
+
+
+def test_rows_that_want_no_company_are_never_parted(forwards):
+    denoiser = Denoiser()
+
+    forwards(take_apart(callee_of(denoiser, limits=AtMost(2)), sample(5), 0.0, company=Company.NONE))
+
+    assert denoiser.counts == [5]
+
+
+def test_a_call_that_cannot_be_taken_apart_is_made_as_it_is(forwards):
+    denoiser = Denoiser()
+    call = Disassembler(callee_of(denoiser, limits=AtMost(2))).keep_whole(sample(5), 3)
+
+    output = forwards(call)
+
+    assert denoiser.counts == [5]
+    assert torch.equal(output[0], denoiser(sample(5), 3)[0])
+
+
+def test_where_memory_runs_out_the_rows_are_halved_until_they_fit(forwards, knees):
+    narrow = Narrow(2)
+    call = take_apart(callee_of(narrow, limits=knees), sample(8), torch.arange(8.0))
+
+    output = forwards(call)
+
+    assert narrow.counts == [8, 4, 2, 2, 2, 2]
+    torch.testing.assert_close(output[0], sample(8) + torch.arange(8.0)[:, None])
+
+
+def test_where_memory_ran_out_the_number_is_remembered(forwards, knees):
+    call = take_apart(callee_of(Narrow(2), limits=knees), sample(8), 0.0)
+
+    forwards(call)
+
+    assert knees.of(call) == 2
+
+
+def test_where_memory_does_not_suffice_for_one_row_the_error_comes_out(forwards, knees):
+    narrow = Narrow(0)
+
+    with pytest.raises(torch.OutOfMemoryError):
+        forwards(take_apart(callee_of(narrow, limits=knees), sample(4), 0.0))
+
+    assert narrow.counts == [4, 2, 1]
+
+
+def test_the_memory_of_the_machine_counts_too(forwards, knees):
+    class Frugal(Denoiser):
+        def forward(self, sample, timestep):
+            if len(sample) > 1:
+                raise MemoryError
+            return super().forward(sample, timestep)
+
+    output = forwards(take_apart(callee_of(Frugal(), limits=knees), sample(2), 0.0))
+
+    assert output[0].shape == (2, WIDTH)
+
+
+@pytest.mark.parametrize("company", [Company.FIXED, Company.NONE])
+def test_rows_whose_bits_must_not_change_are_not_halved(forwards, knees, company):
+    narrow = Narrow(2)
+
+    with pytest.raises(torch.OutOfMemoryError):
+        forwards(take_apart(callee_of(narrow, limits=knees, fixed_count=4), sample(4), 0.0, company=company))
+
+    assert narrow.counts == [4]
+
+
+def test_rows_that_never_share_are_not_tried_again(forwards):
+    narrow = Narrow(0)
+
+    with pytest.raises(torch.OutOfMemoryError):
+        forwards(take_apart(callee_of(narrow, limits=OneAtATime()), sample(), 0.0))
+
+    assert narrow.counts == [1]
+
+
+def test_other_errors_come_out_at_once(forwards, knees):
+    class Broken(Denoiser):
+        def forward(self, sample, timestep):
+            super().forward(sample, timestep)
+            raise RuntimeError("shapes do not match")
+
+    broken = Broken()
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        forwards(take_apart(callee_of(broken, limits=knees), sample(4), 0.0))
+
+    assert broken.counts == [4]
+
+
+def test_measuring_a_number_of_rows_that_does_not_fit_is_a_memory_error(forwards):
+    with pytest.raises(MemoryError):
+        forwards.seconds_of(take_apart(callee_of(Narrow(2)), sample(4), 0.0))
+
+
+def test_measuring_takes_all_rows_at_once(forwards):
+    denoiser = Denoiser()
+
+    forwards.seconds_of(take_apart(callee_of(denoiser, limits=AtMost(1)), sample(4), 0.0))
+
+    assert denoiser.counts == [4]

@@ -1,0 +1,77 @@
+"""Pipelines unlike the others work all the same, if need be unbatched: with progress, with cancel, in turns."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from generation.engines.engine import Engine
+from generation.engines.errors import UnsupportedParameter
+from tests.engines.models import ignore, make_request
+from tests.engines.unusual_models import save_tiny_deepfloyd, save_tiny_kandinsky, save_tiny_pixart
+
+UNUSUAL = {"kandinsky": save_tiny_kandinsky, "deepfloyd": save_tiny_deepfloyd, "pixart": save_tiny_pixart}
+
+
+@pytest.fixture(scope="module", params=UNUSUAL)
+def unusual(request, tmp_path_factory):
+    """An engine with the model, and a request for a picture of it."""
+    engine = Engine("cpu")
+    source = UNUSUAL[request.param](tmp_path_factory.mktemp("model"))
+    engine.load(source)
+    yield engine, make_request(model=source, width=32, height=32, num_inference_steps=3)
+    engine.close()
+
+
+def test_what_cannot_be_shared_is_not_shared(tmp_path):
+    engine = Engine("cpu")
+    source = save_tiny_kandinsky(tmp_path)
+
+    engine.load(source)
+
+    verdict = engine._models[source.slug].verdict
+    assert (verdict.can_share, verdict.reproducible_in) == (False, None)
+    assert "never asked" in verdict.reason
+
+
+def test_it_draws_and_tells_of_each_step(unusual):
+    engine, request = unusual
+    seen = []
+
+    pixels = engine.generate(request, on_step=seen.append).pixels
+
+    assert (pixels.dtype, pixels.ndim, pixels.shape[-1]) == (np.uint8, 4, 3)
+    assert [(progress.step, progress.total) for progress in seen] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_it_can_be_cancelled_and_works_on(unusual):
+    engine, request = unusual
+    before = engine.generate(request, on_step=ignore).pixels
+
+    def cancel(progress):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        engine.generate(request, on_step=cancel)
+
+    assert np.array_equal(engine.generate(request, on_step=ignore).pixels, before)
+
+
+def test_several_at_once_get_their_own_pictures(unusual):
+    engine, request = unusual
+    requests = [replace(request, seed=seed) for seed in range(3)]
+    alone = [engine.generate(each, on_step=ignore).pixels for each in requests]
+
+    with ThreadPoolExecutor(3) as threads:
+        together = list(threads.map(lambda each: engine.generate(each, on_step=ignore).pixels, requests))
+
+    assert max(np.abs(one.astype(int) - other).max() for one, other in zip(together, alone, strict=True)) <= 2
+
+
+def test_an_image_is_refused_where_the_family_cannot_begin_with_one(tmp_path):
+    source = save_tiny_pixart(tmp_path)
+    image = np.zeros((32, 32, 3), np.uint8)
+
+    with pytest.raises(UnsupportedParameter, match="no image-to-image pipeline; leave out image"):
+        Engine("cpu").generate(make_request(model=source, image=image), on_step=ignore)
