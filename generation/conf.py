@@ -18,6 +18,10 @@ class Configuration:
     sweep_seconds: float
     redispatch: timedelta
     max_attempts: int
+    slots: dict[str, int]
+    hang_seconds: float
+    engine_dir: Path
+    compiles: bool
 
 
 def configuration() -> Configuration:
@@ -30,4 +34,8 @@ def configuration() -> Configuration:
         sweep_seconds=settings.SWEEP_SECONDS,
         redispatch=timedelta(seconds=settings.REDISPATCH_SECONDS),
         max_attempts=settings.MAX_ATTEMPTS,
+        slots={"cuda": settings.GPU_SLOTS, "cpu": settings.CPU_SLOTS},
+        hang_seconds=settings.HANG_SECONDS,
+        engine_dir=settings.ENGINE_DIR,
+        compiles=settings.COMPILE,
     )

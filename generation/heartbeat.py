@@ -1,6 +1,8 @@
 """The thread that keeps a worker's leases alive and carries the database's wishes to it."""
 
 import logging
+import os
+from dataclasses import asdict
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
@@ -50,12 +52,28 @@ class Heartbeat(Thread):
 
     def beat(self) -> None:
         """One beat."""
+        self.look_for_hangs()
         self.renew_leases()
         device = self.worker.device
-        Device.objects.filter(pk=device.pk).update(heartbeat_at=Now(), loaded=sorted(self.worker.runtime.loaded))
+        facts = {of_model.slug: asdict(of_model) for of_model in self.worker.runtime.facts()}
+        Device.objects.filter(pk=device.pk).update(heartbeat_at=Now(), loaded=sorted(facts), facts=facts)
         device.refresh_from_db()
         if not self.worker.is_draining.is_set():
             self.worker.consume_assigned_queues(self.consumer)
+
+    def look_for_hangs(self) -> None:
+        """End this process if a run has made no step for too long: nothing else frees a device that hangs.
+
+        Its supervisor starts it anew, and its generations are rescued when their leases run out.
+        """
+        limit = configuration().hang_seconds
+        for watch in self.worker.watches():
+            seconds = watch.seconds_without_step()
+            if seconds > limit:
+                logger.critical("%s made no step for %.0f s: the device hangs. Starting anew.", watch.task_id, seconds)
+                os._exit(1)  # a thread that hangs in a driver keeps every politer exit waiting
+            if seconds > limit / 2:
+                logger.warning("%s has made no step for %.0f s.", watch.task_id, seconds)
 
     def renew_leases(self) -> None:
         """Renew the lease of every run and tell each what the database knows about it."""

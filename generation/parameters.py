@@ -27,6 +27,7 @@ class Wishes:
     seed: int | None = None
     num_images: int = 1
     scheduler: str = ""
+    is_reproducible: bool = False
     image_format: str = "png"
     priority: int = 0
 
@@ -45,6 +46,7 @@ class Parameters:
     seed: int
     num_images: int
     scheduler: str
+    is_reproducible: bool
     image_format: str
     priority: int
 
@@ -65,6 +67,7 @@ def resolve(wishes: Wishes, *, draw_seed: Callable[[], int]) -> Parameters:
         seed=-1 if wishes.seed is None else wishes.seed,
         num_images=wishes.num_images,
         scheduler=wishes.scheduler,
+        is_reproducible=wishes.is_reproducible,
         image_format=wishes.image_format,
         priority=wishes.priority,
     )

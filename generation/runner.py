@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable
 from uuid import UUID
 
-import numpy as np
 from django.db import InterfaceError, OperationalError, connection
 
 from generation import dispatch, storage
 from generation.conf import configuration
-from generation.engines.encoding import encode, thumbnail
+from generation.engines.encoding import encode_all
 from generation.engines.errors import DeviceLost, EngineError, ModelUnavailable
 from generation.engines.types import GeneratedImages, ImageRequest
 from generation.lifecycle import Status
@@ -43,11 +42,17 @@ def run_dispatched(generation_id: UUID, dispatch_no: int, worker: Worker) -> Non
 
     # The model comes before the claim: loading may take longer than a lease, and holds Python's lock meanwhile.
     fault = load(generation, worker)
-    attempt = generation.claim(device=worker.device, dispatch_no=dispatch_no)
-    if attempt is None:
-        logger.info("%s was claimed or cancelled meanwhile; nothing to do.", generation)
-        return
+    with worker.place(generation.model):
+        attempt = generation.claim(device=worker.device, dispatch_no=dispatch_no)
+        if attempt is None:
+            logger.info("%s was claimed or cancelled meanwhile; nothing to do.", generation)
+            return
+        run_claimed(generation, attempt, fault, worker=worker)
+    dispatch.top_up(generation.model)
 
+
+def run_claimed(generation: Generation, attempt: Attempt, fault: EngineError | None, *, worker: Worker) -> None:
+    """Run, store, commit; or give it back."""
     with worker.watching(generation, attempt) as watch:
         try:
             watch.check()
@@ -60,7 +65,6 @@ def run_dispatched(generation_id: UUID, dispatch_no: int, worker: Worker) -> Non
             logger.info("%s succeeded on %s, %.1f s in the pipeline.", generation, worker.device, made.pipeline_seconds)
         except BaseException as error:  # an exception that left a task would wedge the worker for good
             give_back(generation, attempt, error, watch=watch, worker=worker)
-    dispatch.top_up(generation.model)
 
 
 def find(generation_id: UUID, dispatch_no: int) -> Generation | None:
@@ -99,15 +103,20 @@ def image_request(generation: Generation) -> ImageRequest:
         seed=generation.seed,
         num_images=generation.num_images,
         scheduler=generation.scheduler,
+        is_reproducible=generation.is_reproducible,
     )
 
 
 def store(made: GeneratedImages, generation: Generation, attempt: Attempt) -> list[Image]:
     """Encode the pixels and put them on storage, outside any transaction."""
     started = time.perf_counter()
+    numbered = range(len(made.pixels))
+    metadata = [metadata_of(generation, index) for index in numbered]
+    encoded = encode_all(list(made.pixels), image_format=generation.image_format, metadata=metadata)
+    height, width = made.pixels.shape[1:3]
     images = [
-        storage.store(encode_picture(pixels, generation, index), generation=generation, attempt=attempt, index=index)
-        for index, pixels in enumerate(made.pixels)
+        storage.store(Picture(image, thumbnail, width, height), generation=generation, attempt=attempt, index=index)
+        for index, (image, thumbnail) in zip(numbered, encoded, strict=True)
     ]
     attempt.pipeline_seconds = made.pipeline_seconds
     attempt.peak_memory_bytes = made.peak_memory_bytes
@@ -115,17 +124,17 @@ def store(made: GeneratedImages, generation: Generation, attempt: Attempt) -> li
     return images
 
 
-def encode_picture(pixels: np.ndarray, generation: Generation, index: int) -> Picture:
-    """Encode one image, with all that it takes to make it again inside the file."""
-    height, width = pixels.shape[:2]
+def metadata_of(generation: Generation, index: int) -> dict[str, str]:
+    """What the file of an image says inside: all that it takes to make it again."""
     parameters = {
         "width": generation.width,
         "height": generation.height,
         "num_inference_steps": generation.num_inference_steps,
         "guidance_scale": generation.guidance_scale,
         "scheduler": generation.scheduler or "default",
+        "reproducible": generation.is_reproducible,
     }
-    metadata = {
+    return {
         "prompt": generation.prompt,
         "negative_prompt": generation.negative_prompt,
         "model": generation.model.slug,
@@ -133,8 +142,6 @@ def encode_picture(pixels: np.ndarray, generation: Generation, index: int) -> Pi
         "parameters": json.dumps(parameters),
         "Software": "Pictor",
     }
-    image = encode(pixels, image_format=generation.image_format, metadata=metadata)
-    return Picture(image=image, thumbnail=thumbnail(pixels), width=width, height=height)
 
 
 def finish(generation: Generation, attempt: Attempt, images: list[Image]) -> None:

@@ -6,7 +6,8 @@ Stop
 └── Draining          this worker is about to exit
 """
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from celery.worker import state as celery_state
@@ -41,11 +42,17 @@ class Watch:
     is_cancel_requested: bool = False
     is_lost: bool = False
     is_draining: bool = False
+    stepped_at: float = field(default_factory=time.monotonic)
 
     def on_step(self, progress: Progress) -> None:
         """Note the progress, then stop here if there is a reason to."""
         self.step, self.total = progress.step, progress.total
+        self.stepped_at = time.monotonic()
         self.check()
+
+    def seconds_without_step(self) -> float:
+        """How long ago the run began or made its latest step."""
+        return time.monotonic() - self.stepped_at
 
     def check(self) -> None:
         """Raise the reason to stop, if there is one."""

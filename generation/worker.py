@@ -3,10 +3,11 @@
 import logging
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from threading import Event, Lock
+from threading import Condition, Event, Lock
 from typing import Any
 from uuid import UUID
 
@@ -15,14 +16,17 @@ from celery.worker.consumer import Consumer
 from django.db.models.functions import Now
 
 from generation import dispatch
+from generation.conf import configuration
 from generation.devices import local_device, local_host
 from generation.heartbeat import Heartbeat
-from generation.models import Attempt, Device, Generation
+from generation.models import Attempt, Device, DiffusionModel, Generation
 from generation.runtimes.base import Runtime
 from generation.runtimes.native import NativeRuntime
 from generation.watch import Watch
 
 logger = logging.getLogger(__name__)
+
+LOOK_AGAIN_SECONDS = 0.5
 
 
 class Worker:
@@ -34,7 +38,9 @@ class Worker:
         self.is_draining = Event()
         self._watches: dict[UUID, Watch] = {}
         self._runs = 0
+        self._taken: Counter[str] = Counter()
         self._lock = Lock()
+        self._left = Condition(self._lock)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -46,6 +52,28 @@ class Worker:
         finally:
             with self._lock:
                 self._runs -= 1
+
+    @contextmanager
+    def place(self, model: DiffusionModel) -> Iterator[None]:
+        """Wait for one of the places that the device has for generations of `model`, and hold it for the block.
+
+        What more of them took on would only wait inside of the engine, while another device might be free. The
+        model has to be in memory.
+        """
+        with self._left:
+            while self._taken[model.slug] >= self.most_at_once(model) and not self.is_draining.is_set():
+                self._left.wait(LOOK_AGAIN_SECONDS)
+            self._taken[model.slug] += 1
+        try:
+            yield
+        finally:
+            with self._left:
+                self._taken[model.slug] -= 1
+                self._left.notify_all()
+
+    def most_at_once(self, model: DiffusionModel) -> int:
+        """How many generations of `model` keep the device busy."""
+        return next((facts.at_once for facts in self.runtime.facts() if facts.slug == model.slug), 1)
 
     @contextmanager
     def watching(self, generation: Generation, attempt: Attempt) -> Iterator[Watch]:
@@ -122,6 +150,7 @@ def register_device(runtime: Runtime) -> Device:
         "index": local.index,
         "name": description.name,
         "memory_bytes": description.memory_bytes,
+        "slots": configuration().slots[local.kind],
         "heartbeat_at": Now(),
         "loaded": [],
     }
@@ -148,7 +177,8 @@ def essential(hook: Callable[..., None]) -> Callable[..., None]:
 def start_runtime(**_: Any) -> None:
     """Import torch and take hold of the device before the first message arrives."""
     global _worker
-    runtime = NativeRuntime(local_device().torch_name)
+    settings = configuration()
+    runtime = NativeRuntime(local_device().torch_name, folder=settings.engine_dir, compiles=settings.compiles)
     _worker = Worker(runtime=runtime, device=register_device(runtime))
 
 

@@ -67,7 +67,8 @@ def worker_spec(device: DeviceSlot, *, cpu_workers: int) -> ChildSpec:
     }
     if device.kind == "cpu":
         env["OMP_NUM_THREADS"] = str(max(1, count_cores() // cpu_workers))
-    options = ["--pool", "threads", "--concurrency", "1", "--without-gossip", "--events", "--loglevel", "WARNING"]
+    slots = settings.GPU_SLOTS if device.kind == "gpu" else settings.CPU_SLOTS
+    options = ["--pool=threads", f"--concurrency={slots}", "--without-gossip", "--events", "--loglevel=WARNING"]
     return ChildSpec(
         name=f"worker {device.label}",
         argv=[*CELERY, "worker", "--hostname", f"{device.label}@{host}", "--queues", queue, *options],

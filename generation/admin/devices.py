@@ -10,7 +10,7 @@ from django.db.models.functions import Coalesce
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.dataclasses import ActionDialog
@@ -67,6 +67,24 @@ def has_loaded(device: Device) -> str | None:
     return ", ".join(device.loaded) or None
 
 
+@display(description="Has found out", empty_value=durations.NOTHING)
+def has_found_out(device: Device) -> SafeString | None:
+    """What it knows of each loaded model: how many generations it runs at once, and why not more."""
+    if not device.facts:
+        return None
+    lines = (
+        (
+            slug,
+            "shares forwards" if facts["is_batched"] else "runs one at a time",
+            f"{facts['at_once']} at once",
+            ", ".join(f"{rows} rows of {shape}" for shape, rows in facts["rows"].items()),
+            facts["reason"],
+        )
+        for slug, facts in sorted(device.facts.items())
+    )
+    return format_html_join("", "<p><b>{}</b>: {}, {}. {} {}</p>", lines)
+
+
 @display(description="Running")
 def running(device: Device) -> SafeString:
     """How many generations it runs, as `DeviceAdmin.get_queryset` annotates it, with a link to them."""
@@ -86,10 +104,10 @@ class DeviceAdmin(ModelAdmin):
     actions = ["drain", "undrain", "make_test_pictures"]
     actions_detail = ["make_test_picture"]
     autocomplete_fields = ["serves"]
-    readonly_fields = [state, "name", memory, "kind", "slots", "started_at", has_loaded, running]
+    readonly_fields = [state, "name", memory, "kind", "slots", "started_at", has_loaded, has_found_out, running]
     fieldsets = [
         ("What it should do", {"fields": ["serves", "is_drained"]}),
-        ("How it is", {"fields": [(state, "started_at"), (has_loaded, running)]}),
+        ("How it is", {"fields": [(state, "started_at"), (has_loaded, running), has_found_out]}),
         ("What it is", {"fields": [("name", memory), ("kind", "slots")]}),
     ]
 

@@ -75,6 +75,7 @@ class GenerationAdmin(ModelAdmin):
                     ("num_inference_steps", "guidance_scale"),
                     ("seed", "num_images"),
                     ("scheduler", "image_format"),
+                    "is_reproducible",
                 ]
             },
         ),

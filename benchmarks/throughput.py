@@ -1,0 +1,266 @@
+"""Pictures per second: raw diffusers one after another, the engine alone, and the whole service, in one run.
+
+    .venv/bin/python benchmarks/throughput.py                                    # the shipped model on the CPU
+    .venv/bin/python benchmarks/throughput.py --quick                            # under a minute
+    python benchmarks/throughput.py --model sd15 --device 0 --clients 1,16       # on a GPU, random weights in full size
+
+Each client asks for one picture after another, with prompts and seeds of its own. `raw` and `engine` run in
+processes of their own, with the device to themselves. On a GPU it also tells how busy the GPU was, as the driver
+samples it.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.service.running import Running, running_service  # noqa: E402  found through the line above
+
+SHIPPED = "fluent-emoji-256"
+KEEN_SECONDS, CALM_SECONDS = 0.03, 0.5
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every client asks for, again and again."""
+
+    model: str
+    source: str
+    size: int
+    steps: int
+    guidance_scale: float
+    device: str
+
+    @property
+    def torch_device(self) -> str:
+        """The name that torch knows the device by."""
+        return "cpu" if self.device.startswith("cpu") else f"cuda:{self.device}"
+
+
+def prompt_of(number: int) -> str:
+    """Another one for each picture: what was encoded for one helps no other."""
+    return f"a red apple, picture {number}"
+
+
+def raw_seconds(work: Work, *, rounds: int) -> float:
+    """The median of a pipeline call in a plain loop."""
+    import torch
+    from diffusers import DiffusionPipeline
+
+    dtype = torch.float32 if work.torch_device == "cpu" else torch.bfloat16
+    pipe = DiffusionPipeline.from_pretrained(work.source, dtype=dtype).to(work.torch_device)
+    pipe.set_progress_bar_config(disable=True)
+    seconds = []
+    for number in range(rounds + 1):
+        started = time.perf_counter()
+        pipe(
+            prompt_of(number),
+            width=work.size,
+            height=work.size,
+            num_inference_steps=work.steps,
+            guidance_scale=work.guidance_scale,
+            generator=torch.Generator().manual_seed(number),
+        )
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds[1:])
+
+
+def engine_seconds(work: Work, *, clients: int, rounds: int, folder: Path, compiles: bool) -> float:
+    """Seconds per picture of the engine alone, with so many threads that ask for pictures."""
+    from generation.engines.engine import Engine
+    from generation.engines.types import ImageRequest, ModelSource
+
+    engine = Engine(work.torch_device, folder=folder, compiles=compiles)
+    source = ModelSource(slug=work.model, source=work.source)
+    engine.load(source)
+
+    def draw(number: int) -> None:
+        request = ImageRequest(
+            model=source,
+            prompt=prompt_of(number),
+            negative_prompt="",
+            width=work.size,
+            height=work.size,
+            num_inference_steps=work.steps,
+            guidance_scale=work.guidance_scale,
+            seed=number,
+            num_images=1,
+            scheduler="",
+        )
+        engine.generate(request, on_step=lambda progress: None)
+
+    return seconds_per_picture(draw, clients=clients, rounds=rounds)
+
+
+def seconds_per_picture(draw: Any, *, clients: int, rounds: int) -> float:
+    """One round to warm up, then `rounds` for each client at once."""
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(draw, range(clients)))
+        started = time.perf_counter()
+        list(pool.map(draw, range(clients, clients * (rounds + 1))))
+        return (time.perf_counter() - started) / (clients * rounds)
+
+
+class Client:
+    """Draws by HTTP; looks often only when a picture is due, as each look takes time from those who draw."""
+
+    def __init__(self, service: Running, work: Work) -> None:
+        self.service = service
+        self.work = work
+        self.expected = 0.0
+
+    def draw(self, number: int) -> None:
+        """Submit, wait, fetch."""
+        started = time.monotonic()
+        generation = self.service.submit(
+            model=self.work.model,
+            prompt=prompt_of(number),
+            seed=number,
+            width=self.work.size,
+            height=self.work.size,
+            num_inference_steps=self.work.steps,
+            guidance_scale=self.work.guidance_scale,
+        )
+        while (seen := self.service.look(generation))["finished_at"] is None:
+            left = 0.95 * self.expected - (time.monotonic() - started)
+            time.sleep(min(CALM_SECONDS, left) if left > KEEN_SECONDS else KEEN_SECONDS)
+        if seen["error"]:
+            sys.exit(seen["error"]["detail"])
+        self.service.image(seen)
+        self.expected = time.monotonic() - started
+
+
+class Sampler(threading.Thread):
+    """Asks the driver ten times a second how much of the last moments the GPU was at work."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(daemon=True)
+        self.index = index
+        self.samples: list[int] = []
+        self.stopped = threading.Event()
+
+    def run(self) -> None:
+        """Sample until stopped."""
+        import pynvml
+
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(self.index)
+        while not self.stopped.wait(0.1):
+            self.samples.append(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+
+
+def register(service: Running, work: Work) -> None:
+    """Enter the model into the service's registry, unless it ships with it."""
+    if work.model != SHIPPED:
+        sizes = ", ".join(f"{name}={work.size}" for name in ("default_width", "default_height"))
+        service.ask(
+            f"str(DiffusionModel.objects.create(slug={work.model!r}, name={work.model!r}, source={work.source!r}, "
+            f"{sizes}, max_width=2048, max_height=2048))"
+        )
+
+
+def in_a_process(options: argparse.Namespace, *arguments: str) -> float:
+    """Run this script once more for one measurement, so that nothing of it stays on the device."""
+    command = [sys.executable, __file__, *sys.argv[1:], *arguments]
+    result = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"TRANSFORMERS_VERBOSITY": "error"}
+    )
+    if result.returncode:
+        sys.exit(result.stderr[-3000:])
+    return float(result.stdout.splitlines()[-1])
+
+
+def service_seconds(work: Work, counts: list[int], *, rounds: int, folder: Path, compiles: bool) -> dict[int, Any]:
+    """Seconds per picture of the whole service and the GPU's mean load in per cent, by the number of clients."""
+    devices = "cpu:1" if work.torch_device == "cpu" else work.device
+    extra = {"PICTOR_COMPILE": "true"} if compiles else {}
+    measured = {}
+    with running_service(folder, devices=devices, PICTOR_LOG_LEVEL="WARNING", **extra) as service:
+        register(service, work)
+        for count in counts:
+            clients = [Client(service, work) for _ in range(count)]
+            sampler = Sampler(int(work.device)) if work.torch_device != "cpu" else None
+            with ThreadPoolExecutor(count) as pool:
+                list(pool.map(lambda client: client.draw(0), clients))
+                if sampler:
+                    sampler.start()
+                started = time.perf_counter()
+                work_lists = [range(1 + place * rounds, 1 + (place + 1) * rounds) for place in range(count)]
+                list(pool.map(lambda pair: [pair[0].draw(n) for n in pair[1]], zip(clients, work_lists, strict=True)))
+                seconds = (time.perf_counter() - started) / (count * rounds)
+            if sampler:
+                sampler.stopped.set()
+            measured[count] = (seconds, statistics.mean(sampler.samples) if sampler and sampler.samples else None)
+    return measured
+
+
+def main() -> None:
+    """Run, print the table, and end with one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer steps, clients and rounds")
+    parser.add_argument("--model", default=SHIPPED, help="the shipped one, or a name that architectures.py knows")
+    parser.add_argument("--folder", type=Path, help="where that model lies already")
+    parser.add_argument("--device", default="cpu", help="cpu, or the number of a GPU")
+    parser.add_argument("--clients", default="1,2,4,8")
+    parser.add_argument("--rounds", type=int, default=3, help="pictures that each client draws")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--guidance-scale", type=float, default=4.5)
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--only", choices=["raw", "engine"], help=argparse.SUPPRESS)
+    parser.add_argument("--at", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.quick:
+        options.clients, options.rounds, options.steps, options.size = "1,4", 1, 6, 128
+    counts = [int(count) for count in options.clients.split(",")]
+
+    with tempfile.TemporaryDirectory(prefix="pictor-throughput-") as name:
+        folder = Path(name)
+        source = options.folder or (ROOT / "weights" / SHIPPED if options.model == SHIPPED else folder / options.model)
+        work = Work(options.model, str(source), options.size, options.steps, options.guidance_scale, options.device)
+        if options.only == "raw":
+            print(raw_seconds(work, rounds=max(3, options.rounds)))
+            return
+        if options.only == "engine":
+            arguments = {"clients": options.at, "rounds": options.rounds, "compiles": options.compile}
+            print(engine_seconds(work, folder=folder / "engine", **arguments))
+            return
+        if not source.exists():
+            subprocess.run([sys.executable, ROOT / "benchmarks/architectures.py", options.model, source], check=True)
+        place = ["--folder", str(source)]
+        raw = in_a_process(options, *place, "--only", "raw")
+        engine = {count: in_a_process(options, *place, "--only", "engine", "--at", str(count)) for count in counts}
+        service = service_seconds(work, counts, rounds=options.rounds, folder=folder, compiles=options.compile)
+
+    print(f"{work.model} {work.size}x{work.size}, {work.steps} steps on {work.torch_device}; seconds per picture")
+    print(f"  raw diffusers, one after another {raw:8.3f}")
+    print("  clients   engine   service   raw/engine   raw/service   engine/service   GPU busy")
+    for count in counts:
+        seconds, busy = service[count]
+        shares = f"{raw / engine[count]:10.2f} {raw / seconds:13.2f} {engine[count] / seconds:14.2f}"
+        print(f"  {count:7} {engine[count]:8.3f} {seconds:9.3f} {shares}   {'' if busy is None else f'{busy:.0f} %'}")
+    figures = {
+        str(count): {
+            "engine_s": round(engine[count], 4),
+            "service_s": round(service[count][0], 4),
+            "gpu": service[count][1],
+        }
+        for count in counts
+    }
+    print(json.dumps({"model": work.model, "steps": work.steps, "size": work.size, "raw_s": round(raw, 4)} | figures))
+
+
+if __name__ == "__main__":
+    main()
