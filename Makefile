@@ -16,10 +16,10 @@ export PROMPT
 # Compiled modules are kept whatever the shell says: without them each start takes many seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run picture test check
+.PHONY: help run picture test test-faults check
 
 help:  ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 run:  ## install, start everything, make a first picture; Ctrl-C stops it (PORT=8001 for another port)
 	@$(install)
@@ -33,6 +33,10 @@ test:  ## run the tests, on SQLite and on PostgreSQL
 	@$(install) --dev
 	@.venv/bin/python -m pytest
 	@.venv/bin/python -m pytest --database=postgres $(addprefix tests/,admin api generation service)
+
+test-faults:  ## only the tests that kill processes of a running service
+	@$(install) --dev
+	@.venv/bin/python -m pytest -m faults tests/service
 
 check:  ## check format, lint, types and imports
 	@$(install) --dev

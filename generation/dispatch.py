@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable
 
 from celery import current_app
-from django.db.models import Sum
 from kombu.exceptions import OperationalError
 
 from generation.models import Device, DiffusionModel, Generation
@@ -45,9 +44,12 @@ def send_off(generation: Generation) -> None:
 
 def top_up(model: DiffusionModel) -> int:
     """Publish waiting generations of `model` until its window is full; returns how many."""
-    waiting = Generation.objects.for_model(model).shared()
+    waiting = model.generations.shared()
+    in_line = list(waiting.queued()[: SMALLEST_WINDOW + 1])
+    if len(in_line) <= SMALLEST_WINDOW:  # so short a line fits into any window, and this one look has seen all of it
+        return publish_all(generation for generation in in_line if generation.dispatched_at is None)
     room = max(0, window(model) - waiting.dispatched().count())
-    return publish_all(waiting.undispatched().select_related("model")[:room])
+    return publish_all(waiting.undispatched()[:room])
 
 
 def publish_pinned() -> int:
@@ -69,8 +71,8 @@ def publish_all(generations: Iterable[Generation]) -> int:
 
 def window(model: DiffusionModel) -> int:
     """How many messages of `model` the broker should hold, so that no slot runs dry between two runs."""
-    slots = Device.objects.alive().serving(model).aggregate(total=Sum("slots"))["total"] or 0
-    return max(SMALLEST_WINDOW, WINDOW_PER_SLOT * slots)
+    at_once = sum(device.at_once(model) for device in Device.objects.alive().serving(model))
+    return max(SMALLEST_WINDOW, WINDOW_PER_SLOT * at_once)
 
 
 def publish(generation: Generation) -> bool:

@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from celery import shared_task
+from django.db import close_old_connections
 
 from generation import runner
 from generation.dispatch import RUN_TASK
@@ -12,4 +13,5 @@ from generation.worker import this_worker
 @shared_task(name=RUN_TASK)
 def run_generation(generation_id: str, dispatch_no: int) -> None:
     """Run one dispatched generation on this worker's device; safe to deliver twice."""
+    close_old_connections()  # Django's own rule for requests; settings.py says why not Celery's
     runner.run(UUID(generation_id), dispatch_no, worker=this_worker())

@@ -1,5 +1,6 @@
 """Every setting of Pictor, read from the environment or `.env`; docs/configuration.md describes each one."""
 
+import os
 import sys
 import tempfile
 from hashlib import sha256
@@ -136,6 +137,9 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=2000;",
     }
+if "PICTOR_DEVICE" in os.environ:
+    # A worker's threads outlive their tasks, so their connections may too; a request has a thread of its own.
+    DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
 USE_TZ = True
 TIME_ZONE = env.zone("PICTOR_TIME_ZONE", default="UTC")
 
@@ -160,6 +164,7 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0, "interval_max": 0.2}
 CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = CELERY_EVENT_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_DB_REUSE_MAX = sys.maxsize  # or Celery closes connections around each task: `tasks` does it as Django would
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_POOL = "threads"
 CELERY_WORKER_SEND_TASK_EVENTS = True
@@ -205,6 +210,11 @@ SWEEP_SECONDS = env.seconds("PICTOR_SWEEP_SECONDS", default=1)
 REDISPATCH_SECONDS = env.seconds("PICTOR_REDISPATCH_SECONDS", default=10)
 MAX_ATTEMPTS = env.count("PICTOR_MAX_ATTEMPTS", default=3)
 DEVICES = env.str("PICTOR_DEVICES", default="auto")
+GPU_SLOTS = env.count("PICTOR_GPU_SLOTS", default=24)
+CPU_SLOTS = env.count("PICTOR_CPU_SLOTS", default=4)
+COMPILE = env.bool("PICTOR_COMPILE", default=False)
+HANG_SECONDS = env.seconds("PICTOR_HANG_SECONDS", default=600)
+ENGINE_DIR = DATA_DIR / "engine"
 
 # --- Images -----------------------------------------------------------------------------------------------
 

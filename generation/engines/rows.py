@@ -31,8 +31,11 @@ class Limits(Protocol):
     def of(self, call: Call) -> int | None:
         """The number for calls like this one, if it is known."""
 
-    def remember(self, call: Call, count: int) -> None:
-        """Note that it is this."""
+    def most_in_memory(self, call: Call) -> int | None:
+        """How many rows of a single call may be in one forward, if the memory does not hold any number."""
+
+    def lower(self, call: Call, count: int) -> None:
+        """Note that the memory does not hold more than this."""
 
 
 class Company(Enum):

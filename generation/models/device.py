@@ -36,6 +36,7 @@ class Device(models.Model):
     started_at = models.DateTimeField(null=True, help_text="When its worker started last.")
     heartbeat_at = models.DateTimeField(null=True, help_text="When its worker was heard of last.")
     loaded = models.JSONField(default=list, help_text="Slugs of the models that it holds in memory.")
+    facts = models.JSONField(default=dict, help_text="What it has found out about each of these models.")
     serves = models.ManyToManyField(
         DiffusionModel, blank=True, help_text="Models that it should serve; none chosen means all of them."
     )
@@ -49,6 +50,10 @@ class Device(models.Model):
 
     def __str__(self) -> str:
         return f"{self.label}@{self.host}"
+
+    def at_once(self, model: DiffusionModel) -> int:
+        """How many generations of `model` it takes at once: all its slots, until it has found out what pays off."""
+        return min(self.slots, self.facts.get(model.slug, {}).get("at_once", self.slots))
 
     def models_to_serve(self) -> DiffusionModelQuerySet:
         """The models whose generations this device takes: disabled ones too, for what was accepted before."""

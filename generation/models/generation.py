@@ -53,6 +53,9 @@ class Generation(models.Model):
     seed = models.BigIntegerField(help_text="Image i is drawn from seed + i.")
     num_images = models.PositiveSmallIntegerField(default=1)
     scheduler = models.CharField(max_length=40, blank=True, help_text="Empty: the model's own.")
+    is_reproducible = models.BooleanField(
+        default=False, help_text="The same bits each time on the same kind of device, whatever else runs there."
+    )
     image_format = models.CharField(max_length=10, default="png")
     priority = models.SmallIntegerField(default=0)
     pinned_to = models.ForeignKey(Device, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
@@ -114,7 +117,7 @@ class Generation(models.Model):
         back_off = configuration().redispatch * 2 ** min(self.dispatch_no, MAX_BACK_OFF)
         return self._update(
             Q(status=Status.QUEUED, dispatch_no=self.dispatch_no),
-            dispatch_no=F("dispatch_no") + 1,
+            dispatch_no=self.dispatch_no + 1,
             dispatched_at=Now(),
             redispatch_at=Now() + back_off,
         )
@@ -252,10 +255,17 @@ class Generation(models.Model):
         return self._update(guard & Q(status=transition.source), status=transition.target, **changes)
 
     def _update(self, guard: Q, **changes: Any) -> bool:
-        """Change this row if `guard` holds for it at that moment; the instance then shows what has changed."""
+        """Change this row if `guard` holds for it at that moment; the instance then shows what has changed.
+
+        What the database has computed is read when somebody asks for it: most of it nobody does.
+        """
         is_changed = bool(Generation.objects.filter(guard, pk=self.pk).update(**changes))
         if is_changed:
-            self.refresh_from_db(fields=list(changes))
+            for name, value in changes.items():
+                if hasattr(value, "resolve_expression"):
+                    self.__dict__.pop(name, None)  # as `del generation.name`: Django reads it when it is asked for
+                else:
+                    setattr(self, name, value)
         return is_changed
 
 

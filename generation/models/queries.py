@@ -10,7 +10,6 @@ from django.db.models.functions import Coalesce, Now
 from generation.lifecycle import FINISHED, Status
 
 if TYPE_CHECKING:
-    from generation.models.diffusion_model import DiffusionModel
     from generation.models.generation import Generation
 
 
@@ -56,10 +55,6 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
     def finished(self) -> "GenerationQuerySet":
         """Those that will not change any more."""
         return self.filter(status__in=FINISHED)
-
-    def for_model(self, model: "DiffusionModel") -> "GenerationQuerySet":
-        """Those that ask for `model`."""
-        return self.filter(model=model)
 
     def position_of(self, generation: "Generation") -> int | None:
         """1 for the next of its model to run, None if it does not wait."""

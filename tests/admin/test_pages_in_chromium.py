@@ -22,7 +22,7 @@ def waiting(browser: Chrome) -> WebDriverWait:
 
 
 @pytest.fixture
-def visit(browser: Chrome, live_server, staff):
+def visit(browser: Chrome, live_server, staff, waiting: WebDriverWait):
     """`visit(path)` opens a page as an operator."""
 
     def open_page(path: str) -> None:
@@ -32,6 +32,7 @@ def visit(browser: Chrome, live_server, staff):
     browser.find_element(By.NAME, "username").send_keys(staff.username)
     browser.find_element(By.NAME, "password").send_keys(factories.PASSWORD)
     browser.find_element(By.CSS_SELECTOR, "#login-form button").click()
+    waiting.until(expected.url_to_be(f"{live_server.url}/admin/"))
     return open_page
 
 

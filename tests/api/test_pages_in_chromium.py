@@ -20,7 +20,7 @@ def waiting(browser: Chrome) -> WebDriverWait:
 
 
 @pytest.fixture
-def visit(browser: Chrome, live_server, user):
+def visit(browser: Chrome, live_server, user, waiting: WebDriverWait):
     """`visit(path)` opens a page as ada."""
 
     def open_page(path: str) -> None:
@@ -30,6 +30,7 @@ def visit(browser: Chrome, live_server, user):
     browser.find_element(By.NAME, "username").send_keys("ada")
     browser.find_element(By.NAME, "password").send_keys(factories.PASSWORD)
     browser.find_element(By.NAME, "submit").click()
+    waiting.until(expected.url_to_be(f"{live_server.url}/api/generations/"))
     return open_page
 
 

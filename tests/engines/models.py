@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -46,10 +49,19 @@ torch.set_num_threads(1)
 SHIPPED = ModelSource(slug="fluent-emoji-256", source=str(FOLDER))
 
 
+_folder = Path(tempfile.mkdtemp(prefix="pictor-tests-engine-"))
+atexit.register(shutil.rmtree, _folder, ignore_errors=True)
+
+
+def open_engine() -> Engine:
+    """An engine on the CPU that knows what others in this process have measured: that takes seconds."""
+    return Engine("cpu", folder=_folder)
+
+
 @cache
 def shipped_engine() -> Engine:
     """A CPU engine with the shipped model; tests must leave the model loaded."""
-    engine = Engine("cpu")
+    engine = open_engine()
     engine.load(SHIPPED)
     return engine
 
@@ -286,7 +298,7 @@ FAMILIES: dict[str, Callable[[Path], ModelSource]] = {
 @cache
 def family_engine(family: str) -> tuple[Engine, ModelSource]:
     """A CPU engine with the tiny model of a family; tests must leave the model loaded."""
-    engine = Engine("cpu")
+    engine = open_engine()
     with TemporaryDirectory() as folder:
         source = FAMILIES[family](Path(folder))
         engine.load(source)

@@ -62,12 +62,12 @@ def test_no_more_rows_share_than_pay_off(threads, denoiser):
     assert denoiser.counts == [2, 2, 1]
 
 
-def test_a_call_of_more_rows_than_pay_off_runs_in_parts(threads, denoiser):
+def test_a_call_of_more_rows_than_pay_off_stays_whole(threads, denoiser):
     callee = callee_of(denoiser, limits=AtMost(2))
 
     output = threads.batcher.run(take_apart(callee, sample(5), 3.0))
 
-    assert denoiser.counts == [2, 2, 1]
+    assert denoiser.counts == [5]
     torch.testing.assert_close(output[0], denoiser(sample(5), 3.0)[0])
 
 
@@ -277,13 +277,11 @@ def test_closing_ends_the_wait_for_room(threads, denoiser):
 
 
 def test_nothing_of_a_finished_call_is_kept(threads, denoiser):
-    calls = Disassembler(callee_of(denoiser))
-    latents = sample()
-    inputs = weakref.ref(latents)
-    outputs = weakref.ref(threads.batcher.run(calls.take_apart(latents, 0.0))[0])
+    latents, gone = sample(), [threading.Event(), threading.Event()]
+    weakref.finalize(latents, gone[0].set)
+    output = threads.batcher.run(take_apart(callee_of(denoiser), latents, 0.0))
+    weakref.finalize(output[0], gone[1].set)
 
-    del latents
-    threads.let_it_look()
+    del latents, output
 
-    assert inputs() is None
-    assert outputs() is None
+    assert all(event.wait(20) for event in gone)

@@ -18,6 +18,7 @@ from tests.engines.models import (
     SHIPPED,
     ignore,
     make_request,
+    open_engine,
     save_tiny_flux,
     save_tiny_stable_diffusion,
     shipped_engine,
@@ -109,7 +110,7 @@ def test_what_on_step_raises_comes_out_unchanged_and_the_engine_works_on(error):
 
 
 def test_generating_does_not_change_the_loaded_model(tmp_path):
-    engine = Engine("cpu")
+    engine = open_engine()
     source = save_tiny_stable_diffusion(tmp_path)
     before = engine.generate(make_request(model=source), on_step=ignore).pixels
 
@@ -119,7 +120,7 @@ def test_generating_does_not_change_the_loaded_model(tmp_path):
 
 
 def test_a_transformer_with_flow_matching_runs_by_the_same_code(tmp_path):
-    engine = Engine("cpu")
+    engine = open_engine()
     source = save_tiny_flux(tmp_path)
     engine.load(source)
     seen = []
@@ -139,11 +140,11 @@ def test_a_negative_prompt_that_the_model_would_ignore_is_refused(tmp_path):
     source = save_tiny_flux(tmp_path)
 
     with pytest.raises(UnsupportedParameter, match="negative prompt"):
-        Engine("cpu").generate(make_request(model=source, negative_prompt="green"), on_step=ignore)
+        open_engine().generate(make_request(model=source, negative_prompt="green"), on_step=ignore)
 
 
 def test_a_model_is_loaded_once_and_forgotten_on_request():
-    engine = Engine("cpu")
+    engine = open_engine()
 
     engine.load(SHIPPED)
     engine.load(SHIPPED)
@@ -156,7 +157,7 @@ def test_a_model_is_loaded_once_and_forgotten_on_request():
 
 
 def test_another_source_under_the_same_slug_is_loaded_anew(tmp_path):
-    engine = Engine("cpu")
+    engine = open_engine()
     engine.load(SHIPPED)
     source = replace(save_tiny_flux(tmp_path), slug=SHIPPED.slug)
 
@@ -168,11 +169,11 @@ def test_another_source_under_the_same_slug_is_loaded_anew(tmp_path):
 
 def test_schedulers_of_a_model_that_is_not_loaded_are_unknown():
     with pytest.raises(ModelUnavailable, match="not loaded"):
-        Engine("cpu").schedulers("nothing")
+        open_engine().schedulers("nothing")
 
 
 def test_close_forgets_all_models():
-    engine = Engine("cpu")
+    engine = open_engine()
     engine.load(SHIPPED)
 
     engine.close()
@@ -188,7 +189,7 @@ def test_four_threads_load_one_model_once_and_get_their_own_pictures(monkeypatch
         return load_pipeline(source, device=device)
 
     monkeypatch.setattr(engine_module, "load_pipeline", count)
-    engine = Engine("cpu")
+    engine = open_engine()
     requests = [make_request(seed=seed, scheduler=name) for seed, name in enumerate(["", "heun", "ddim", "unipc"])]
 
     def load_and_draw(request):
@@ -204,7 +205,7 @@ def test_four_threads_load_one_model_once_and_get_their_own_pictures(monkeypatch
 
 
 def test_nothing_but_generating_and_loading_waits_for_a_generation():
-    engine = Engine("cpu")
+    engine = open_engine()
     seen = []
 
     def look(progress):

@@ -38,14 +38,23 @@ def test_rows_that_were_not_measured_share_as_many_as_there_are_buckets_for(forw
     assert forwards.most_rows(take_apart(callee_of(Denoiser()), sample(), 0.0)) == UNMEASURED_ROWS
 
 
-def test_more_rows_than_pay_off_run_in_parts(forwards):
+def test_more_rows_than_fit_into_memory_run_in_parts(forwards, knees):
     denoiser = Denoiser()
-    call = take_apart(callee_of(denoiser, limits=AtMost(2)), sample(5), torch.arange(5.0))
+    call = take_apart(callee_of(denoiser, limits=knees), sample(5), torch.arange(5.0))
+    knees.lower(call, 2)
 
     output = forwards(call)
 
     assert denoiser.counts == [2, 2, 1]
     torch.testing.assert_close(output[0], call.run()[0])
+
+
+def test_the_rows_of_one_generation_stay_together_beyond_the_knee(forwards):
+    denoiser = Denoiser()
+
+    forwards(take_apart(callee_of(denoiser, limits=AtMost(2)), sample(5), torch.arange(5.0)))
+
+    assert denoiser.counts == [5]
 
 
 def test_a_fixed_number_of_rows_is_padded_to_exactly_that(forwards):

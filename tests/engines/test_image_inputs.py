@@ -9,10 +9,9 @@ import torch
 from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting
 from PIL import Image
 
-from generation.engines.engine import Engine
 from generation.engines.errors import UnsupportedParameter
 from tests.engines.company import HEIGHT, ROUNDING, WIDTH, counting_rows, differences, draw_at_once
-from tests.engines.models import FAMILIES, family_engine, ignore, make_request
+from tests.engines.models import FAMILIES, family_engine, ignore, make_request, open_engine
 
 KINDS = ["image", "image and mask"]
 TASKS = {"image": AutoPipelineForImage2Image, "image and mask": AutoPipelineForInpainting}
@@ -135,7 +134,7 @@ def test_an_image_of_another_size_is_scaled():
 
 
 def test_the_loaded_model_keeps_its_dtype(tmp_path):
-    engine = Engine("cpu")
+    engine = open_engine()
     source = FAMILIES["stable diffusion xl"](tmp_path)
     source = type(source)(slug=source.slug, source=source.source, dtype="bfloat16")
     request = make_image_request("stable diffusion xl", "image and mask", model=source)

@@ -74,34 +74,34 @@ def test_measuring_ends_when_it_has_taken_too_long(knees, call):
 
     knees.measure(call, seconds_of=seconds_of)
 
-    assert tried == [1, 2]
-    assert knees.of(call) == 2
+    assert tried == [1]
+    assert knees.of(call) == 1
 
 
 def test_each_shape_of_a_row_has_its_own_knee(knees):
     small, large = latents(8, 8), latents(16, 16)
 
-    knees.remember(small, 8)
-    knees.remember(large, 2)
+    knees.lower(small, 8)
+    knees.lower(large, 2)
 
     assert (knees.of(small), knees.of(large)) == (8, 2)
 
 
 def test_the_number_of_rows_of_a_call_does_not_matter(knees, call):
-    knees.remember(call, 8)
+    knees.lower(call, 8)
 
     assert knees.of(call.part(0, 1)) == 8
 
 
 def test_a_knee_is_never_below_one(knees, call):
-    knees.remember(call, 0)
+    knees.lower(call, 0)
 
     assert knees.of(call) == 1
 
 
 def test_the_knees_of_a_model_are_told_by_part_and_shape(knees, call):
-    knees.remember(call, 8)
-    knees.remember(take_apart(callee_of(Denoiser(), name="model2 unet"), sample(), 0.0), 4)
+    knees.lower(call, 8)
+    knees.lower(take_apart(callee_of(Denoiser(), name="model2 unet"), sample(), 0.0), 4)
 
     assert knees.all_of("model") == {"unet 4": 8}
 
@@ -119,7 +119,7 @@ def test_a_picture_above_the_budget_is_decoded_alone():
 def test_where_memory_ran_out_fewer_pictures_of_that_size_are_decoded_at_once():
     budget = PixelBudget(pixels_per_latent=64)
 
-    budget.remember(latents(64, 64), 2)
+    budget.lower(latents(64, 64), 2)
 
     assert budget.of(latents(64, 64)) == 2
     assert budget.of(latents(32, 32)) == 16
@@ -134,6 +134,6 @@ def test_a_decode_that_cannot_be_taken_apart_has_a_budget_too():
 def test_what_runs_one_at_a_time_goes_on_so(call):
     limits = OneAtATime()
 
-    limits.remember(call, 8)
+    limits.lower(call, 8)
 
     assert limits.of(call) == 1

@@ -10,10 +10,9 @@ from diffusers import DDIMScheduler, LCMScheduler
 
 from generation.engines import projections
 from generation.engines.denoised import LastStep
-from generation.engines.engine import Engine
 from generation.engines.previews import Previewer
 from generation.engines.schedulers import SCHEDULERS, build, compatible_with
-from tests.engines.models import ignore, make_request, save_tiny_flux, shipped_engine
+from tests.engines.models import ignore, make_request, open_engine, save_tiny_flux, shipped_engine
 from tests.engines.test_schedulers import make_flow_pipe, make_pipe
 
 CPU = torch.device("cpu")
@@ -59,7 +58,7 @@ def test_looking_changes_nothing():
 def test_packed_latents_are_unpacked_first(tmp_path):
     request = make_request(model=save_tiny_flux(tmp_path), width=96, height=64)
 
-    preview, _ = preview_at(1, Engine("cpu"), request)
+    preview, _ = preview_at(1, open_engine(), request)
 
     assert preview.shape == (8, 12, 3)
 

@@ -8,7 +8,6 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
 from generation.engines.denoise_loop import DenoiseLoop
-from generation.engines.engine import Engine
 from generation.engines.errors import UnusableState
 from generation.engines.schedulers import compatible_with
 from generation.engines.state import SavedState
@@ -17,6 +16,7 @@ from tests.engines.models import (
     SHIPPED,
     ignore,
     make_request,
+    open_engine,
     save_tiny_flux,
     save_tiny_stable_diffusion_3,
     shipped_engine,
@@ -30,7 +30,7 @@ FLOW_MATCHING = compatible_with("FlowMatchEulerDiscreteScheduler")
 @cache
 def other_engine():
     """Another engine with the same model: somewhere to go on."""
-    engine = Engine("cpu")
+    engine = open_engine()
     engine.load(SHIPPED)
     return engine
 
@@ -39,7 +39,7 @@ def other_engine():
 def flow_matching(request, tmp_path_factory):
     """A model and two engines that have it loaded."""
     model = request.param(tmp_path_factory.mktemp("flow-matching"))
-    engines = (Engine("cpu"), Engine("cpu"))
+    engines = (open_engine(), open_engine())
     for engine in engines:
         engine.load(model)
     return model, *engines
@@ -77,7 +77,7 @@ def inpainting(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inpainting")
     pipe.save_pretrained(folder)
     model = ModelSource(slug="tiny-inpainting", source=str(folder))
-    engines = (Engine("cpu"), Engine("cpu"))
+    engines = (open_engine(), open_engine())
     for engine in engines:
         engine.load(model)
     return model, *engines
@@ -217,7 +217,7 @@ def test_progress_goes_on_counting():
 def test_steps_that_are_done_cost_no_forward():
     request = make_request(num_inference_steps=4)
     state = save_at(3, num_inference_steps=4)
-    engine = Engine("cpu")
+    engine = open_engine()
     engine.load(SHIPPED)
     forwards = []
     unet = engine._models[SHIPPED.slug].pipe.unet

@@ -6,33 +6,31 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from generation.engines.engine import Engine
 from generation.engines.errors import UnsupportedParameter
-from tests.engines.models import ignore, make_request
+from tests.engines.models import ignore, make_request, open_engine
 from tests.engines.unusual_models import save_tiny_deepfloyd, save_tiny_kandinsky, save_tiny_pixart
 
 UNUSUAL = {"kandinsky": save_tiny_kandinsky, "deepfloyd": save_tiny_deepfloyd, "pixart": save_tiny_pixart}
+SHARED = {"tiny-deepfloyd", "tiny-pixart"}
 
 
 @pytest.fixture(scope="module", params=UNUSUAL)
 def unusual(request, tmp_path_factory):
     """An engine with the model, and a request for a picture of it."""
-    engine = Engine("cpu")
+    engine = open_engine()
     source = UNUSUAL[request.param](tmp_path_factory.mktemp("model"))
     engine.load(source)
     yield engine, make_request(model=source, width=32, height=32, num_inference_steps=3)
     engine.close()
 
 
-def test_what_cannot_be_shared_is_not_shared(tmp_path):
-    engine = Engine("cpu")
-    source = save_tiny_kandinsky(tmp_path)
+def test_it_is_shared_if_its_denoiser_can_be_reached(unusual):
+    engine, request = unusual
 
-    engine.load(source)
+    verdict = engine._models[request.model.slug].verdict
 
-    verdict = engine._models[source.slug].verdict
-    assert (verdict.can_share, verdict.reproducible_in) == (False, None)
-    assert "never asked" in verdict.reason
+    assert verdict.can_share == (request.model.slug in SHARED)
+    assert verdict.can_share or "never asked" in verdict.reason
 
 
 def test_it_draws_and_tells_of_each_step(unusual):
@@ -74,4 +72,4 @@ def test_an_image_is_refused_where_the_family_cannot_begin_with_one(tmp_path):
     image = np.zeros((32, 32, 3), np.uint8)
 
     with pytest.raises(UnsupportedParameter, match="no image-to-image pipeline; leave out image"):
-        Engine("cpu").generate(make_request(model=source, image=image), on_step=ignore)
+        open_engine().generate(make_request(model=source, image=image), on_step=ignore)

@@ -28,8 +28,11 @@ class AtMost:
     def of(self, call: Call) -> int | None:
         return self._count
 
-    def remember(self, call: Call, count: int) -> None:
-        raise AssertionError("nothing was to be remembered")
+    def most_in_memory(self, call: Call) -> None:
+        return None
+
+    def lower(self, call: Call, count: int) -> None:
+        raise AssertionError("memory was not to run out")
 
 
 class Denoiser(torch.nn.Module):

@@ -41,11 +41,11 @@ def save_tiny_kandinsky(folder: Path) -> ModelSource:
         resnet_time_scale_shift="scale_shift",
     )
     movq = VQModel(
-        block_out_channels=(8, 8, 8, 8),
+        block_out_channels=(32, 32, 32, 32),
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         latent_channels=4,
-        norm_num_groups=8,
+        norm_num_groups=32,
         norm_type="spatial",
         num_vq_embeddings=12,
         vq_embed_dim=4,

@@ -1,7 +1,6 @@
 """Images on a real S3 server, over HTTP: signatures, expiry, ranges."""
 
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from django.core.files.storage import default_storage
 from generation import operations, storage
 from generation.lifecycle import Status
 from tests import factories
+from tests.ports import free_port
 
 BUCKET = "pictures"
 CLIENT_CONFIG = Config(
@@ -28,12 +28,6 @@ CLIENT_CONFIG = Config(
     s3={"addressing_style": "path"},
 )
 KEY, SECRET = "pictor-access", "pictor-secret-for-tests"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,17 @@
 """Static files carry the security headers of all other answers."""
 
+import pytest
 from django.test import Client
+from servestatic.middleware import ServeStaticMiddleware
 
 URL = "/static/admin/css/base.css"
+
+
+@pytest.fixture(autouse=True)
+def files_are_read_anew(monkeypatch):
+    """The other tests share what one of them has read, with the headers of its settings."""
+    read = ServeStaticMiddleware.add_files_from_finders.__wrapped__
+    monkeypatch.setattr(ServeStaticMiddleware, "add_files_from_finders", read)
 
 
 def test_the_type_of_a_static_file_is_not_guessed():

@@ -8,7 +8,8 @@ from django.conf import settings
 
 from tests.service.running import Running, running_service
 
-QUICK = {"PICTOR_LEASE_SECONDS": "4", "PICTOR_REDISPATCH_SECONDS": "3"}
+QUICK = {"PICTOR_LEASE_SECONDS": "6", "PICTOR_REDISPATCH_SECONDS": "3"}
+ONE_AT_A_TIME = {"PICTOR_CPU_SLOTS": "1"}  # so that a test knows which device is busy and what has to wait
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,22 +32,35 @@ def database_of_its_own(name: str) -> dict[str, str]:
     return {"DATABASE_URL": url.replace("/postgres?", f"/{name}?")}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Two CPU devices, with a short lease."""
     folder = tmp_path_factory.mktemp("service")
-    with running_service(folder, devices="cpu:2", **QUICK, **database_of_its_own("service")) as running:
+    with running_service(
+        folder, devices="cpu:2", **QUICK, **ONE_AT_A_TIME, **database_of_its_own("service")
+    ) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
+def sharing_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One CPU device that runs four generations at once."""
+    folder = tmp_path_factory.mktemp("sharing")
+    slots = {"PICTOR_CPU_SLOTS": "4"}
+    with running_service(folder, **QUICK, **slots, **database_of_its_own("sharing")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
 def rabbitmq_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One CPU device, with RabbitMQ as the broker."""
     url = os.environ.get("TEST_RABBITMQ_URL")
     if not url:
         pytest.skip("TEST_RABBITMQ_URL is not set: the tests with RabbitMQ are skipped.")
     folder = tmp_path_factory.mktemp("rabbitmq")
-    with running_service(folder, BROKER_URL=url, **QUICK, **database_of_its_own("rabbitmq")) as running:
+    with running_service(
+        folder, BROKER_URL=url, **QUICK, **ONE_AT_A_TIME, **database_of_its_own("rabbitmq")
+    ) as running:
         yield running
 
 

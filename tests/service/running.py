@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,17 +14,13 @@ from typing import Any
 import httpx
 
 from generation.lifecycle import FINISHED
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 90
 POLL_SECONDS = 0.05
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+SMALL = {"num_inference_steps": 3, "width": 128, "height": 128}
+LONG = {"num_inference_steps": 100, "width": 256, "height": 256}
 
 
 @dataclass
@@ -38,8 +33,8 @@ class Running:
     log: Path
 
     def submit(self, **body: Any) -> dict[str, Any]:
-        """Submit a generation of a red apple in three steps, unless said otherwise."""
-        wishes = {"prompt": "a red apple", "num_inference_steps": 3} | body
+        """Submit a small generation of a red apple in three steps, unless said otherwise."""
+        wishes = {"prompt": "a red apple"} | SMALL | body
         response = self.client.post("/api/generations/", json=wishes)
         assert response.status_code == 202, response.text
         return response.json()
@@ -76,10 +71,10 @@ class Running:
         result = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=True)
         return json.loads(result.stdout.splitlines()[-1])
 
-    def attempts(self, generation: dict[str, Any]) -> list[dict[str, Any]]:
-        """The attempts of a generation: worker, outcome, step."""
-        wanted = '"worker", "outcome", "step"'
-        return self.ask(f"list(Attempt.objects.filter(generation={generation['id']!r}).values({wanted}))")
+    def attempts(self, *generations: dict[str, Any]) -> list[dict[str, Any]]:
+        """The attempts of the generations: worker, outcome, step."""
+        ids, wanted = [generation["id"] for generation in generations], '"worker", "outcome", "step"'
+        return self.ask(f"list(Attempt.objects.filter(generation__in={ids!r}).values({wanted}))")
 
     def worker_pid(self, label: str) -> int:
         """The process of a device's worker."""

@@ -1,11 +1,12 @@
 """Cancel of a running generation: seen at the next step, and the worker goes on with its model loaded."""
 
 from generation.lifecycle import Outcome, Status
+from tests.service.running import LONG
 
 
 def run_and_cancel(service) -> tuple[dict, int]:
     """Cancel in mid-run; returns the end and the last step that was seen before."""
-    generation = service.submit(num_inference_steps=100)
+    generation = service.submit(**LONG)
     seen = service.wait(generation, until=lambda now: now["progress"]["step"] >= 2)
     response = service.client.post(generation["links"]["cancel"])
     assert (response.status_code, response.json()["status"]) == (202, Status.RUNNING)
@@ -44,7 +45,7 @@ def test_cancel_of_a_finished_one_is_a_conflict(service):
 
 
 def test_a_waiting_one_never_reaches_a_worker(service):
-    running = [service.submit(num_inference_steps=100) for _ in range(2)]
+    running = [service.submit(**LONG) for _ in range(2)]
     waiting = service.submit()
 
     response = service.client.post(waiting["links"]["cancel"])

@@ -4,14 +4,18 @@ import os
 import signal
 import time
 
+import pytest
 from redis import Redis
 
 from generation.lifecycle import Outcome, Status
+from tests.service.running import LONG
+
+pytestmark = pytest.mark.faults
 
 
 def start_on_some_worker(service, steps: int = 60) -> tuple[dict, str]:
     """A running generation and the label of the device that has it."""
-    generation = service.submit(num_inference_steps=steps)
+    generation = service.submit(**LONG | {"num_inference_steps": steps})
     service.wait(generation, until=lambda now: now["progress"]["step"] >= 2)
     return generation, service.attempts(generation)[0]["worker"].partition("@")[0]
 

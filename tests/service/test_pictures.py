@@ -7,10 +7,11 @@ import httpx
 from PIL import Image
 
 from generation.lifecycle import Status
+from tests.service.running import LONG
 
 
 def test_a_prompt_becomes_a_picture(service):
-    generation = service.finish(prompt="a red apple", num_inference_steps=12, seed=7)
+    generation = service.finish(prompt="a red apple", num_inference_steps=12, width=256, height=256, seed=7)
 
     picture = Image.open(io.BytesIO(service.image(generation)))
     red, green, blue = picture.resize((1, 1), box=(112, 112, 144, 144)).getpixel((0, 0))
@@ -59,11 +60,14 @@ def test_every_scheduler_of_the_model_draws(service):
 
 
 def test_two_devices_share_the_queue_of_a_model(service):
-    generations = [service.submit(num_inference_steps=8) for _ in range(4)]
+    generations = [service.submit(**LONG) for _ in range(2)]
     for generation in generations:
-        service.wait(generation)
+        service.wait(generation, until=lambda now: now["status"] != Status.QUEUED)
 
-    workers = {service.attempts(generation)[0]["worker"].partition("@")[0] for generation in generations}
+    workers = {attempt["worker"].partition("@")[0] for attempt in service.attempts(*generations)}
+    for generation in generations:
+        service.client.post(generation["links"]["cancel"])
+        service.wait(generation)
     assert workers == {"cpu0", "cpu1"}
 
 
@@ -82,13 +86,13 @@ def test_a_pinned_generation_runs_on_its_device(service):
 
 
 def test_progress_grows_step_by_step(service):
-    generation = service.submit(num_inference_steps=40)
+    generation = service.submit(num_inference_steps=20, width=256, height=256)
 
     seen = service.wait(generation, until=lambda now: now["progress"]["step"] > 0)
 
     assert seen["status"] == Status.RUNNING
     assert 0 < seen["progress"]["fraction"] < 1
-    assert service.wait(generation)["progress"] == {"step": 40, "total": 40, "fraction": 1.0}
+    assert service.wait(generation)["progress"] == {"step": 20, "total": 20, "fraction": 1.0}
 
 
 def test_a_body_that_is_too_large_is_refused(service):

@@ -1,6 +1,7 @@
 """The same on RabbitMQ, with quorum queues."""
 
 from generation.lifecycle import Status
+from tests.service.running import LONG
 
 
 def test_a_prompt_becomes_a_picture(rabbitmq_service):
@@ -10,7 +11,7 @@ def test_a_prompt_becomes_a_picture(rabbitmq_service):
 
 
 def test_a_running_generation_is_cancelled(rabbitmq_service):
-    generation = rabbitmq_service.submit(num_inference_steps=100)
+    generation = rabbitmq_service.submit(**LONG)
     rabbitmq_service.wait(generation, until=lambda now: now["progress"]["step"] >= 2)
 
     response = rabbitmq_service.client.post(generation["links"]["cancel"])
