@@ -23,6 +23,7 @@ from generation import storage
 from generation.models import Image
 
 IMMUTABLE = "private, max-age=31536000, immutable"
+COLUMNS = ("file", "thumbnail", "content_type", "sha256", "seed", "generation__model__slug")
 RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")  # bounded: int() refuses thousands of digits
 
 
@@ -60,7 +61,7 @@ class ImageView(APIView):
 
     def find(self, request: Request, pk: UUID, index: int) -> Image:
         """The image, for its owner and staff; others are told that there is none."""
-        images = Image.objects.select_related("generation__model")
+        images = Image.objects.select_related("generation__model").only(*COLUMNS)
         if not oversees(request):
             images = images.filter(generation__owner=user_of(request))
         return get_object_or_404(images, generation=pk, index=index)
