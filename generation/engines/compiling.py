@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,16 @@ from generation.engines.rows import Call
 from generation.engines.warming import warm
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A call to compile; `epoch` tells whether it was forgotten since."""
+
+    key: Any
+    call: Call
+    pool: Any
+    epoch: int
 
 
 class Compiler:
@@ -49,35 +59,48 @@ class Compiler:
         torch._dynamo.config.recompile_limit = 64
         self._device = device
         self._while_compiling = while_compiling
-        self._wanted: queue.SimpleQueue[tuple[Any, Call, Any] | None] = queue.SimpleQueue()
+        self._wanted: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._ready: dict[Any, Recording] = {}
+        self._epoch = 0
         self._thread = threading.Thread(target=self._work, name="compiler", daemon=True)
         self._thread.start()
 
     def want(self, key: Any, call: Call, *, pool: Any) -> None:
         """Have calls like this one compiled and recorded with this pool; returns at once."""
         copies = tuple(part.clone() for part in call.rows if isinstance(part, torch.Tensor))
-        self._wanted.put((key, replace(call, rows=copies), pool))
+        self._wanted.put(_Job(key, replace(call, rows=copies), pool, self._epoch))
 
     def take(self, key: Any) -> Recording | None:
         """The recording of the compiled forward, once, when it is ready."""
         return self._ready.pop(key, None) if self._ready else None
 
+    def forget(self) -> None:
+        """Drop what is wanted and what is ready: it may be of a model that is in memory no more."""
+        self._epoch += 1
+        self._ready.clear()
+
     def close(self) -> None:
         """Compile nothing more; what is being compiled is not waited for."""
+        self.forget()
         self._wanted.put(None)
 
     def _work(self) -> None:
         stream = torch.cuda.Stream(self._device)
         with torch.cuda.device(self._device), torch.cuda.stream(stream), torch.no_grad():
             while (wanted := self._wanted.get()) is not None:
-                key, call, pool = wanted
                 try:
-                    warm(call, device=self._device)
-                    with self._while_compiling():
-                        self._ready[key] = self._compile(call, pool=pool)
+                    self._do(wanted)
                 except Exception as error:  # whatever it is, the eager forward goes on working
-                    logger.warning("%s stays uncompiled: %s", call.shape, str(error).partition("\n")[0])
+                    logger.warning("%s stays uncompiled: %s", wanted.call.shape, str(error).partition("\n")[0])
+                del wanted  # it holds the module
+
+    def _do(self, job: _Job) -> None:
+        """What was forgotten meanwhile is neither begun nor handed out."""
+        if job.epoch == self._epoch:
+            warm(job.call, device=self._device)
+        with self._while_compiling():  # nothing is loaded or unloaded by a load meanwhile
+            if job.epoch == self._epoch:
+                self._ready[job.key] = self._compile(job.call, pool=job.pool)
 
     def _compile(self, call: Call, *, pool: Any) -> Recording:
         started = time.perf_counter()

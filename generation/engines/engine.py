@@ -68,8 +68,8 @@ class Engine:
         """Forget a model, if it is there; a generation that runs with it keeps its memory until the end."""
         model = self._models.pop(slug, None)
         if model is not None:
-            for batcher in {self._denoiser, self._decoder}:
-                batcher.forget(model.callee_names())
+            self._forget(model.callee_names())
+            del model  # its memory is to be free before it is given back
             devices.free_memory(self._device)
 
     def facts(self) -> tuple[ModelFacts, ...]:
@@ -165,9 +165,16 @@ class Engine:
                 knees=Knees(self._notebook),
                 fixed_count=FIXED_ROWS[self._device.type],
             )
+            self._forget(model.callee_names())  # of one that was unloaded while a generation still ran with it
             examine(model, batcher=self._denoiser, forwards=self._forwards, notebook=self._notebook)
             self._models[source.slug] = model
             return model
+
+    def _forget(self, callees: set[str]) -> None:
+        for batcher in {self._denoiser, self._decoder}:
+            batcher.forget(callees)
+        if self._compiler is not None:
+            self._compiler.forget()
 
     def _find(self, source: ModelSource) -> LoadedModel | None:
         model = self._models.get(source.slug)

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-from generation.engines import schedulers, side_stream
+from generation.engines import schedulers
 from generation.engines.batching import Batcher, Member
 from generation.engines.equivalence import Verdict
 from generation.engines.knees import Knees, OneAtATime, PixelBudget
@@ -101,14 +101,6 @@ class LoadedModel:
         pipe = copy.copy(self._variants.fitting(request))
         pipe.scheduler = schedulers.build(request.scheduler, pipe=pipe)
         parts = vars(pipe)  # set past DiffusionPipeline.__setattr__, which would write down the class of a stand-in
-        if "image_processor" in parts:
-            # The decoder has waited for its pictures already, and what runs meanwhile is not theirs.
-            fetch = (
-                side_stream.fetch_finished
-                if self.verdict.can_share and "decode" in self._callees
-                else side_stream.fetch
-            )
-            parts["image_processor"] = DevicePostprocessor(parts["image_processor"], fetch=fetch)
         if not self.verdict.can_share:
             return pipe
         company = (request.is_reproducible and self.verdict.reproducible_in) or Company.ANY
@@ -121,7 +113,11 @@ class LoadedModel:
             decode_company = Company.NONE if request.is_reproducible else Company.ANY
             decodes = Disassembler(self._callees["decode"], company=decode_company)
             encodes = Disassembler(self._callees["encode"])
-            parts["vae"] = SharedVae(parts["vae"], decodes=decodes, encodes=encodes, batcher=decoder)
+            vae = SharedVae(parts["vae"], decodes=decodes, encodes=encodes, batcher=decoder)
+            parts["vae"] = vae
+            if "image_processor" in parts:
+                processor = DevicePostprocessor(parts["image_processor"], is_finished=vae.has_decoded)
+                parts["image_processor"] = processor
         if hasattr(pipe, "encode_prompt"):
             parts["encode_prompt"] = self._prompts.encoding_with(pipe.encode_prompt)
         return pipe

@@ -13,29 +13,19 @@ import inspect
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils import _pytree as pytree
+
+if TYPE_CHECKING:
+    from generation.engines.limits import Limits
 
 # Positions depend on the size of the picture and not on the picture: one tensor for all rows, whatever its shape.
 _SHARED = frozenset({"img_ids", "txt_ids", "image_rotary_emb"})
 _TIMESTEPS = frozenset({"timestep", "timesteps", "t"})
 
 Rows = torch.Tensor | list[torch.Tensor]
-
-
-class Limits(Protocol):
-    """How many rows should share a forward, by the shape of a row."""
-
-    def of(self, call: Call) -> int | None:
-        """The number for calls like this one, if it is known."""
-
-    def most_in_memory(self, call: Call) -> int | None:
-        """How many rows of a single call may be in one forward, if the memory does not hold any number."""
-
-    def lower(self, call: Call, count: int) -> None:
-        """Note that the memory does not hold more than this."""
 
 
 class Company(Enum):

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 
+from generation.engines import side_stream
 from generation.engines.batching import Batcher, Member
-from generation.engines.rows import Disassembler
+from generation.engines.rows import Disassembler, tensors
 
-Fetch = Callable[..., list[torch.Tensor]]
 DENOISERS = ("unet", "transformer")
 _DRAWS_NO_NOISE = (AutoencoderKL, AutoencoderTiny)
 MOST_PROMPTS = 64
@@ -60,6 +60,7 @@ class SharedVae(StandIn):
         self._decodes = decodes
         self._encodes = encodes
         self._batcher = batcher
+        self._decoded: list[torch.Tensor] = []
 
     def to(self, *args: Any, **kwargs: Any) -> SharedVae:
         """Itself: SDXL's pipelines convert it to float32 and back around a call, while others use it."""
@@ -70,7 +71,13 @@ class SharedVae(StandIn):
         if isinstance(self._part, _DRAWS_NO_NOISE):
             kwargs.pop("generator", None)  # SD passes it, and it would tell the calls of any two generations apart
         # A VAE that must not run in float16 was loaded in float32, while the latents are still in the denoiser's.
-        return self._batcher.run(self._decodes.take_apart(z.to(self._part.dtype), *args, **kwargs))
+        output = self._batcher.run(self._decodes.take_apart(z.to(self._part.dtype), *args, **kwargs))
+        self._decoded = tensors(output)
+        return output
+
+    def has_decoded(self, image: torch.Tensor) -> bool:
+        """Whether the image is as it came from here: then the device has finished it."""
+        return any(image is decoded for decoded in self._decoded)
 
     def encode(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         """The latents of pictures."""
@@ -110,12 +117,12 @@ class PromptEncoder:
 class DevicePostprocessor(StandIn):
     """An image processor that rounds pictures to bytes on the device, so that a quarter as much is copied.
 
-    `fetch` brings tensors to the host, waiting for no more than it has to.
+    `is_finished` tells of an image that nothing has to be waited for; others may still be worked on.
     """
 
-    def __init__(self, part: Any, *, fetch: Fetch) -> None:
+    def __init__(self, part: Any, *, is_finished: Callable[[torch.Tensor], bool]) -> None:
         super().__init__(part)
-        self._fetch = fetch
+        self._is_finished = is_finished
 
     def postprocess(self, image: Any, output_type: str = "pil", do_denormalize: list[bool] | None = None) -> Any:
         """For "np" uint8 (n, height, width, 3), or NaN everywhere if a pixel is none. The rest as it ever was."""
@@ -127,7 +134,8 @@ class DevicePostprocessor(StandIn):
             pixels = (shown * 255).round().to(torch.uint8)
             return pixels.permute(0, 2, 3, 1).contiguous(), torch.isfinite(shown).all()
 
-        pixels, is_finite = self._fetch(in_bytes, device=image.device)
+        fetch = side_stream.fetch_finished if self._is_finished(image) else side_stream.fetch
+        pixels, is_finite = fetch(in_bytes, device=image.device)
         return pixels.numpy() if is_finite else np.full(tuple(pixels.shape), np.nan)
 
 

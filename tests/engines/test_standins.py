@@ -9,7 +9,6 @@ import torch
 from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
-from generation.engines import side_stream
 from generation.engines.knees import OneAtATime, PixelBudget
 from generation.engines.rows import Disassembler
 from generation.engines.standins import DevicePostprocessor, SharedDenoiser, SharedVae, StandIn
@@ -144,7 +143,7 @@ def test_a_decode_that_cannot_be_taken_apart_is_made_alone(threads):
 
 
 def postprocessor():
-    return DevicePostprocessor(VaeImageProcessor(), fetch=side_stream.fetch)
+    return DevicePostprocessor(VaeImageProcessor(), is_finished=lambda image: False)
 
 
 def test_the_bytes_of_pictures_are_those_of_diffusers():

@@ -13,7 +13,8 @@ import torch
 from generation.engines.batching import Batcher
 from generation.engines.flight import Flight
 from generation.engines.forwards import Forwards
-from generation.engines.rows import Call, Callee, Company, Disassembler, Limits
+from generation.engines.limits import Limits
+from generation.engines.rows import Call, Callee, Company, Disassembler
 
 CPU = torch.device("cpu")
 WIDTH = 4
