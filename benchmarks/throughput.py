@@ -12,6 +12,7 @@ samples it.
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +79,10 @@ def raw_seconds(work: Work, *, rounds: int) -> float:
     return statistics.median(seconds[1:])
 
 
-def engine_seconds(work: Work, *, clients: int, rounds: int, folder: Path, compiles: bool) -> float:
-    """Seconds per picture of the engine alone, with so many threads that ask for pictures."""
+def engine_seconds(
+    work: Work, counts: list[int], *, rounds: int, folder: Path, compiles: bool, warm_up_seconds: float
+) -> dict[int, float]:
+    """Seconds per picture of the engine alone, by the number of threads that ask for pictures."""
     from generation.engines.engine import Engine
     from generation.engines.types import ImageRequest, ModelSource
 
@@ -101,13 +105,19 @@ def engine_seconds(work: Work, *, clients: int, rounds: int, folder: Path, compi
         )
         engine.generate(request, on_step=lambda progress: None)
 
-    return seconds_per_picture(draw, clients=clients, rounds=rounds)
+    measure = partial(seconds_per_picture, draw, rounds=rounds, warm_up_seconds=warm_up_seconds)
+    seconds = {count: measure(clients=count) for count in counts}
+    engine.close()
+    return seconds
 
 
-def seconds_per_picture(draw: Any, *, clients: int, rounds: int) -> float:
-    """One round to warm up, then `rounds` for each client at once."""
+def seconds_per_picture(draw: Any, *, clients: int, rounds: int, warm_up_seconds: float) -> float:
+    """One round or more to warm up, then `rounds` for each client at once."""
     with ThreadPoolExecutor(clients) as pool:
+        warm_until = time.monotonic() + warm_up_seconds
         list(pool.map(draw, range(clients)))
+        while time.monotonic() < warm_until:
+            list(pool.map(draw, range(clients)))
         started = time.perf_counter()
         list(pool.map(draw, range(clients, clients * (rounds + 1))))
         return (time.perf_counter() - started) / (clients * rounds)
@@ -171,7 +181,7 @@ def register(service: Running, work: Work) -> None:
         )
 
 
-def in_a_process(options: argparse.Namespace, *arguments: str) -> float:
+def in_a_process(*arguments: str) -> Any:
     """Run this script once more for one measurement, so that nothing of it stays on the device."""
     command = [sys.executable, __file__, *sys.argv[1:], *arguments]
     result = subprocess.run(
@@ -179,13 +189,15 @@ def in_a_process(options: argparse.Namespace, *arguments: str) -> float:
     )
     if result.returncode:
         sys.exit(result.stderr[-3000:])
-    return float(result.stdout.splitlines()[-1])
+    return json.loads(result.stdout.splitlines()[-1])
 
 
-def service_seconds(work: Work, counts: list[int], *, rounds: int, folder: Path, compiles: bool) -> dict[int, Any]:
+def service_seconds(
+    work: Work, counts: list[int], *, rounds: int, folder: Path, compiles: bool, warm_up_seconds: float
+) -> dict[int, Any]:
     """Seconds per picture of the whole service and the GPU's mean load in per cent, by the number of clients."""
     devices = "cpu:1" if work.torch_device == "cpu" else work.device
-    extra = {"PICTOR_COMPILE": "true"} if compiles else {}
+    extra = {"PICTOR_COMPILE": str(compiles)}
     measured = {}
     with running_service(folder, devices=devices, PICTOR_LOG_LEVEL="WARNING", **extra) as service:
         register(service, work)
@@ -193,7 +205,10 @@ def service_seconds(work: Work, counts: list[int], *, rounds: int, folder: Path,
             clients = [Client(service, work) for _ in range(count)]
             sampler = Sampler(int(work.device)) if work.torch_device != "cpu" else None
             with ThreadPoolExecutor(count) as pool:
+                warm_until = time.monotonic() + warm_up_seconds
                 list(pool.map(lambda client: client.draw(0), clients))
+                while time.monotonic() < warm_until:
+                    list(pool.map(lambda client: client.draw(0), clients))
                 if sampler:
                     sampler.start()
                 started = time.perf_counter()
@@ -219,8 +234,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance-scale", type=float, default=4.5)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--engine", type=Path, help="a folder for what is measured and compiled, to be found again")
+    parser.add_argument("--warm-up", type=float, default=0, help="seconds of drawing before it counts: to compile")
     parser.add_argument("--only", choices=["raw", "engine"], help=argparse.SUPPRESS)
-    parser.add_argument("--at", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.quick:
         options.clients, options.rounds, options.steps, options.size = "1,4", 1, 6, 128
@@ -230,19 +246,22 @@ def main() -> None:
         folder = Path(name)
         source = options.folder or (ROOT / "weights" / SHIPPED if options.model == SHIPPED else folder / options.model)
         work = Work(options.model, str(source), options.size, options.steps, options.guidance_scale, options.device)
+        arguments = {"rounds": options.rounds, "compiles": options.compile, "warm_up_seconds": options.warm_up}
         if options.only == "raw":
             print(raw_seconds(work, rounds=max(3, options.rounds)))
             return
         if options.only == "engine":
-            arguments = {"clients": options.at, "rounds": options.rounds, "compiles": options.compile}
-            print(engine_seconds(work, folder=folder / "engine", **arguments))
+            seconds = engine_seconds(work, counts, folder=options.engine or folder / "engine", **arguments)
+            print(json.dumps(seconds))
             return
         if not source.exists():
             subprocess.run([sys.executable, ROOT / "benchmarks/architectures.py", options.model, source], check=True)
         place = ["--folder", str(source)]
-        raw = in_a_process(options, *place, "--only", "raw")
-        engine = {count: in_a_process(options, *place, "--only", "engine", "--at", str(count)) for count in counts}
-        service = service_seconds(work, counts, rounds=options.rounds, folder=folder, compiles=options.compile)
+        raw = in_a_process(*place, "--only", "raw")
+        engine = {int(count): seconds for count, seconds in in_a_process(*place, "--only", "engine").items()}
+        if options.engine:
+            shutil.copytree(options.engine, folder / "data/engine")
+        service = service_seconds(work, counts, folder=folder, **arguments)
 
     print(f"{work.model} {work.size}x{work.size}, {work.steps} steps on {work.torch_device}; seconds per picture")
     print(f"  raw diffusers, one after another {raw:8.3f}")

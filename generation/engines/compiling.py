@@ -1,123 +1,157 @@
-"""torch.compile of what is replayed often, beside the running service.
+"""Forwards that are replayed often get compiled, beside the running service.
 
-Compiling one number of rows of one shape takes about a minute, in another process first: what that makes is kept on
-disk by PyTorch's own cache, so that here, and after the next start, it takes only seconds.
-https://docs.pytorch.org/tutorials/recipes/torch_compile_caching_tutorial.html
+One compilation serves every number of rows of a shape. `packages` makes it, in a process of its own; what it made is
+kept on disk, compared with the eager forward, and recorded here for each number of rows.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch._dynamo
 
-from generation.engines import rows
+from generation.engines import packages, rows
 from generation.engines.equivalence import relative_error, tolerated_error
 from generation.engines.recording import Recording, record
 from generation.engines.rows import Call
-from generation.engines.warming import warm
+from generation.engines.types import Pipeline
 
 logger = logging.getLogger(__name__)
+
+SECONDS_TO_END = 30
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A call to compile; `epoch` tells whether it was forgotten since."""
+    """A call to compile, and the numbers of its rows to record; `epoch` tells whether it was forgotten since."""
 
-    key: Any
     call: Call
+    counts: Sequence[int]
     pool: Any
     epoch: int
 
 
 class Compiler:
-    """Compiles one call after another, and keeps what PyTorch makes in `folder`.
+    """Compiles one call after another, and keeps the packages in `folder`."""
 
-    `while_compiling` is held meanwhile: loading changes torch's default dtype for the whole process.
-    """
-
-    def __init__(
-        self,
-        device: torch.device,
-        *,
-        folder: Path | None,
-        while_compiling: Callable[[], AbstractContextManager[None]],
-    ) -> None:
-        if folder is not None:
-            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
-        # Each number of rows of each shape counts as a compilation of the same code; the usual limit is 8.
-        torch._dynamo.config.recompile_limit = 64
+    def __init__(self, device: torch.device, *, folder: Path) -> None:
         self._device = device
-        self._while_compiling = while_compiling
+        self._folder = folder
         self._wanted: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
-        self._ready: dict[Any, Recording] = {}
+        self._ready: dict[Any, dict[int, Recording]] = {}
+        self._asked: set[Any] = set()  # what is being compiled, and what will not be again
         self._epoch = 0
+        self._is_closed = False
         self._thread = threading.Thread(target=self._work, name="compiler", daemon=True)
         self._thread.start()
 
-    def want(self, key: Any, call: Call, *, pool: Any) -> None:
-        """Have calls like this one compiled and recorded with this pool; returns at once."""
-        copies = tuple(part.clone() for part in call.rows if isinstance(part, torch.Tensor))
-        self._wanted.put(_Job(key, replace(call, rows=copies), pool, self._epoch))
+    def prepare(self, pipe: Pipeline) -> None:
+        """Lay the weights out as compiled forwards read them; to be done before anything is recorded."""
+        for name in ("unet", "transformer", "vae"):
+            part = getattr(pipe, name, None)
+            if part is not None:
+                packages.lay_out(part)
 
-    def take(self, key: Any) -> Recording | None:
-        """The recording of the compiled forward, once, when it is ready."""
-        return self._ready.pop(key, None) if self._ready else None
+    def has(self, call: Call) -> bool:
+        """Whether calls like this one were compiled before, so that having them is a matter of seconds."""
+        return packages.path_of(call, device=self._device, folder=self._folder).exists()
+
+    def want(self, call: Call, *, counts: Sequence[int], pool: Any) -> None:
+        """Have calls like this one compiled, and recorded with each of these numbers of rows; returns at once.
+
+        Nothing happens while that is under way, or after it has failed.
+        """
+        if _kind(call) in self._asked:
+            return
+        self._asked.add(_kind(call))
+        # Their own memory, in plain order: a view of one number for all rows would be compiled as such.
+        copies = (part.clone(memory_format=torch.contiguous_format) for part in call.rows if not isinstance(part, list))
+        self._wanted.put(_Job(replace(call, rows=tuple(copies)), counts, pool, self._epoch))
+
+    def take(self, call: Call) -> Mapping[int, Recording]:
+        """The recordings of calls like this one by their number of rows, once, when they are ready."""
+        if _kind(call) not in self._ready:
+            return {}
+        self._asked.discard(_kind(call))
+        return self._ready.pop(_kind(call))
 
     def forget(self) -> None:
         """Drop what is wanted and what is ready: it may be of a model that is in memory no more."""
         self._epoch += 1
         self._ready.clear()
+        self._asked.clear()
 
     def close(self) -> None:
-        """Compile nothing more; what is being compiled is not waited for."""
+        """Compile nothing more, and end the process that does."""
         self.forget()
+        self._is_closed = True
         self._wanted.put(None)
+        self._thread.join(SECONDS_TO_END)
 
     def _work(self) -> None:
         stream = torch.cuda.Stream(self._device)
         with torch.cuda.device(self._device), torch.cuda.stream(stream), torch.no_grad():
-            while (wanted := self._wanted.get()) is not None:
+            while (wanted := self._wanted.get()) is not None and not self._is_closed:
                 try:
                     self._do(wanted)
                 except Exception as error:  # whatever it is, the eager forward goes on working
-                    logger.warning("%s stays uncompiled: %s", wanted.call.shape, str(error).partition("\n")[0])
+                    if not self._is_closed:
+                        logger.warning("%s stays uncompiled: %s", wanted.call.shape, str(error).partition("\n")[0])
                 del wanted  # it holds the module
 
     def _do(self, job: _Job) -> None:
         """What was forgotten meanwhile is neither begun nor handed out."""
+        if job.epoch != self._epoch:
+            return
+        file = packages.path_of(job.call, device=self._device, folder=self._folder)
+        if not file.exists():
+            started = time.perf_counter()
+            packages.build(job.call, device=self._device, file=file, is_wanted=lambda: not self._is_closed)
+            logger.info("Compiled %s in %.0f s.", job.call.shape, time.perf_counter() - started)
+        recordings = self._record(
+            job, packages.load(file, function=job.call.layout.callee.function, device=self._device)
+        )
         if job.epoch == self._epoch:
-            warm(job.call, device=self._device)
-        with self._while_compiling():  # nothing is loaded or unloaded by a load meanwhile
-            if job.epoch == self._epoch:
-                self._ready[job.key] = self._compile(job.call, pool=job.pool)
+            self._ready[_kind(job.call)] = recordings
 
-    def _compile(self, call: Call, *, pool: Any) -> Recording:
-        started = time.perf_counter()
+    def _record(self, job: _Job, function: Callable[..., Any]) -> dict[int, Recording]:
+        """Recordings of the compiled forward for each number of rows, compared with the eager one first.
+
+        All rows are the same, so that one eager forward tells what each of them should be: it takes thousands of turns
+        with the other threads, and the compiled ones none.
+        """
         torch.cuda.synchronize(self._device)  # the rows were made on another stream
-        eager = rows.split(call.run(), among=[call])[0]
-        compiled = _compiled(call)
-        error = relative_error(eager, rows.split(compiled.run(), among=[call])[0])
-        if not error <= tolerated_error(eager):
-            raise RuntimeError(f"compiled, its output differs by {error:.1e}")
-        recording = record(compiled, device=self._device, pool=pool)
-        seconds = time.perf_counter() - started
-        logger.info("Compiled %s rows of %s in %.0f s.", call.count, call.shape, seconds)
-        return recording
+        row = job.call.part(0, 1)
+        expected = _output(row.padded(min(job.counts)))
+        recordings = {}
+        for count in job.counts:
+            call = row.padded(count).to(function)
+            error = _largest_error(_output(call), expected=expected)
+            if not error <= tolerated_error(expected):
+                raise RuntimeError(f"compiled, its output for {count} rows differs by {error:.1e}")
+            recordings[count] = record(call, device=self._device, pool=job.pool)
+        logger.info("Recorded %s rows of %s, compiled.", ", ".join(map(str, job.counts)), job.call.shape)
+        return recordings
 
 
-def _compiled(call: Call) -> Call:
-    """The same call of the compiled function; each number of rows is compiled for itself, as that is fastest."""
-    callee = call.layout.callee
-    function = torch.compile(callee.function, dynamic=False)
-    return replace(call, layout=replace(call.layout, callee=replace(callee, function=function)))
+def _kind(call: Call) -> Any:
+    """What one compilation is good for: any number of rows but one, whose kernels know that it is one."""
+    return call.key, call.count == 1
+
+
+def _output(call: Call) -> Any:
+    return rows.split(call.run(), among=[call])[0]
+
+
+def _largest_error(output: Any, *, expected: Any) -> float:
+    """Of the first and the last row, beside the first of those expected."""
+    wanted = [tensor[:1] for tensor in rows.tensors(expected)]
+    ends = ([tensor[place] for tensor in rows.tensors(output)] for place in (slice(0, 1), slice(-1, None)))
+    return max(relative_error(wanted, end) for end in ends)

@@ -74,6 +74,11 @@ def peak_memory_bytes(device: torch.device) -> int | None:
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
 
+def free_memory_bytes(device: torch.device) -> int | None:
+    """The GPU memory that any process could take now; None on a CPU."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+
+
 def fault(error: Exception, *, device: torch.device) -> EngineError | None:
     """What an exception says about the device, or None if it is about something else."""
     text = str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
@@ -32,16 +33,22 @@ from generation.engines.types import (
 
 FIXED_ROWS = {"cuda": 4, "cpu": 2}
 
+# A thread of Python that wants to go on waits so long for one that does not stop by itself. Threads of generations come
+# back from each operation of theirs, and the engine's thread must not wait for them while the device idles.
+SWITCH_SECONDS = 0.0005
+
 
 class Engine:
     """Runs unmodified diffusers pipelines on one device. Any thread may call any method at any time.
 
     Each generation is an ordinary pipeline call in the thread that asks for it; `batching` merges what several of
     them ask of their denoiser at the same moment. Loading changes torch's default dtype for the whole
-    process, so it waits until no generation runs. What is measured on the device is kept in `folder`, if given.
+    process, so it waits until no generation runs. What is measured on the device is kept in `folder`, if given, and
+    with `compiles` what is compiled there for a GPU.
     """
 
     def __init__(self, device: str, *, folder: Path | None = None, compiles: bool = False) -> None:
+        sys.setswitchinterval(SWITCH_SECONDS)
         self._device = devices.open_device(device)
         self._models: dict[str, LoadedModel] = {}
         self._turns = SharedOrExclusive()
@@ -139,10 +146,9 @@ class Engine:
     def _is_cuda(self) -> bool:
         return self._device.type == "cuda"
 
-    def _open_compiler(self, folder: Path | None) -> Compiler:
-        """What compiles often used forwards beside the running ones."""
-        place = folder / "compiled" if folder else None
-        return Compiler(self._device, folder=place, while_compiling=self._turns.shared)
+    def _open_compiler(self, folder: Path | None) -> Compiler | None:
+        """What often used forwards are compiled with, beside the running ones; it takes a place to keep them."""
+        return Compiler(self._device, folder=folder / "compiled") if folder is not None else None
 
     def _open_decoder(self) -> Batcher:
         """A thread and a stream for decoding, beside those of denoising; a CPU has no room for two."""
@@ -158,10 +164,12 @@ class Engine:
                 return model
             self.unload(source.slug)
             pipe = load_pipeline(source, device=str(self._device))
+            if self._compiler is not None:
+                self._compiler.prepare(pipe)
             model = LoadedModel(
                 source,
                 pipe,
-                name=identify(source, folder=Path(pipe.config._name_or_path)),
+                name=identify(source, folder=Path(pipe.config._name_or_path), compiles=self._compiler is not None),
                 knees=Knees(self._notebook),
                 fixed_count=FIXED_ROWS[self._device.type],
             )

@@ -25,12 +25,12 @@ logger = logging.getLogger(__name__)
 STEPS = 4
 
 
-def identify(source: ModelSource, *, folder: Path) -> str:
-    """A name that changes with whatever could change what is measured: the weights, the dtype, the libraries."""
+def identify(source: ModelSource, *, folder: Path, compiles: bool) -> str:
+    """A name that changes with whatever could change what is measured: weights, dtype and layout, the libraries."""
     weights = sorted(
         (file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in folder.rglob("*.safetensors")
     )
-    facts = (source, torch.__version__, diffusers.__version__, weights)
+    facts = (source, compiles, torch.__version__, diffusers.__version__, weights)
     return f"{source.slug} {hashlib.sha256(repr(facts).encode()).hexdigest()[:12]}"
 
 

@@ -21,9 +21,11 @@ from generation.engines.rows import Call, Company
 
 logger = logging.getLogger(__name__)
 
+# Rows are padded to one of these, for which there is a graph; the steps are fine where padding would cost most.
+BUCKETS = (1, 2, 4, 6, 8, 12, 16, 20, 24, 28, 32)
 MOST_GRAPHS = 32
 MOST_SEEN = 1024
-COMPILE_AFTER_REPLAYS = 50
+REPLAYS_WORTH_COMPILING = 50
 
 
 @dataclass(slots=True)
@@ -31,6 +33,7 @@ class _Kept:
     """A recording, or None for what cannot be recorded."""
 
     recording: Recording | None
+    is_compiled: bool = False
     replays: int = 0
 
 
@@ -39,7 +42,7 @@ class Graphs:
 
     The first forward of its kind runs eagerly, which also is the warm-up that a recording needs; the second
     is recorded. What cannot be recorded (it waits for the GPU, say) stays eager. What is replayed often is
-    compiled beside that, if there is a compiler, and from then on a recording of the compiled forward is replayed.
+    compiled beside that, if there is a compiler, and from then on recordings of the compiled forward are replayed.
     """
 
     def __init__(self, device: torch.device, *, compiler: Compiler | None = None, most: int = MOST_GRAPHS) -> None:
@@ -62,15 +65,13 @@ class Graphs:
                 self._seen.add(key)
                 return call.run()
             self._record(key, call)
-        kept = self._kept[key]
         self._kept.move_to_end(key)
+        if self._compiler is not None and call.layout.company is Company.ANY:
+            self._have_compiled(call, compiler=self._compiler)
+        kept = self._kept[key]
         if kept.recording is None:
             return call.run()
         kept.replays += 1
-        if self._compiler is not None and call.layout.company is Company.ANY:
-            if kept.replays == COMPILE_AFTER_REPLAYS:
-                self._compiler.want(key, call, pool=self._pool)
-            kept.recording = self._compiler.take(key) or kept.recording
         return kept.recording.replay(call)
 
     def forget(self, callees: Collection[str]) -> None:
@@ -82,16 +83,37 @@ class Graphs:
         """Free every graph; what is still wanted is recorded anew."""
         self._kept.clear()
 
-    def _record(self, key: Any, call: Call) -> None:
+    def _have_compiled(self, call: Call, *, compiler: Compiler) -> None:
+        """Ask for what calls like this one are replayed with, and use it once it is there."""
+        kept = self._kept[call.key, call.count]
+        is_often = kept.replays > 0 and kept.replays % REPLAYS_WORTH_COMPILING == 0
+        if not kept.is_compiled and (is_often or (kept.replays == 1 and compiler.has(call))):
+            compiler.want(call, counts=_counts_beside(call), pool=self._pool)
+        for count, recording in compiler.take(call).items():
+            self._keep((call.key, count), _Kept(recording, is_compiled=True))
+
+    def _keep(self, key: Any, kept: _Kept) -> None:
+        self._kept.pop(key, None)
         while len(self._kept) >= self._most:
             self._kept.popitem(last=False)
+        self._kept[key] = kept
+
+    def _record(self, key: Any, call: Call) -> None:
         started = time.perf_counter()
         try:
-            self._kept[key] = _Kept(record(call, device=self._device, pool=self._pool))
+            self._keep(key, _Kept(record(call, device=self._device, pool=self._pool)))
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
             logger.warning("%s stays without CUDA graph: %s", call.shape, str(error).partition("\n")[0])
-            self._kept[key] = _Kept(None)
+            self._keep(key, _Kept(None))
             return
         logger.info("Recorded %s rows of %s in %.2f s.", call.count, call.shape, time.perf_counter() - started)
+
+
+def _counts_beside(call: Call) -> list[int]:
+    """The numbers of rows that one compilation serves: of those that share a forward, and of the call itself."""
+    if call.count == 1:
+        return [1]
+    most_rows = max(call.count, call.most_rows or call.count)
+    return sorted({call.count, *(bucket for bucket in BUCKETS if 1 < bucket <= most_rows)})

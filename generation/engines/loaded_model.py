@@ -100,6 +100,8 @@ class LoadedModel:
         """A pipeline for one generation; what can be shared in it is shared. Raises UnsupportedParameter."""
         pipe = copy.copy(self._variants.fitting(request))
         pipe.scheduler = schedulers.build(request.scheduler, pipe=pipe)
+        if "unet" in self._callees:  # transformers' pipelines compute with timesteps, and want them on the device
+            schedulers.keep_timesteps_on_host(pipe.scheduler)
         parts = vars(pipe)  # set past DiffusionPipeline.__setattr__, which would write down the class of a stand-in
         if not self.verdict.can_share:
             return pipe

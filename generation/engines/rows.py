@@ -114,6 +114,10 @@ class Call:
         bound = inspect.BoundArguments(callee.signature, self.arguments())
         return callee.function(*bound.args, **bound.kwargs)
 
+    def to(self, function: Callable[..., Any]) -> Call:
+        """The same call of another function, which takes the same arguments."""
+        return replace(self, layout=replace(self.layout, callee=replace(self.layout.callee, function=function)))
+
     def part(self, start: int, stop: int) -> Call:
         """The rows from `start` up to `stop`."""
         return replace(self, count=stop - start, rows=tuple(rows[start:stop] for rows in self.rows))
@@ -248,7 +252,8 @@ def _as_rows(leaf: Any, *, count: int, name: str, device: torch.device | None) -
     if name in _TIMESTEPS and not leaf.is_floating_point():
         leaf = leaf.float()  # as every time embedding begins; schedulers with whole timesteps can share with others
     if leaf.ndim == 0 or (leaf.ndim == 1 and len(leaf) == 1):
-        return leaf.reshape(1).to(device).expand(count)  # a module itself moves numbers, but not tensors of one axis
+        # A module itself moves numbers, but not tensors of one axis. To wait for the copy is to wait for the device.
+        return leaf.reshape(1).to(device, non_blocking=True).expand(count)
     return leaf if len(leaf) == count else _INDIVISIBLE
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 from generation.engines.errors import UnsupportedParameter
 from generation.engines.types import Pipeline
@@ -122,3 +123,18 @@ def build(name: str, *, pipe: Pipeline) -> SchedulerMixin:
     if chosen.shift_parameter:
         overrides[chosen.shift_parameter] = own.config.get("shift", own.config.get("flow_shift", 1.0))
     return getattr(diffusers, chosen.class_name).from_config(own.config, **overrides)
+
+
+def keep_timesteps_on_host(scheduler: Any) -> None:
+    """Have `set_timesteps` leave the timesteps in main memory, on whatever device it is asked to put them.
+
+    DDIM, PNDM and their kind decide by a timestep in Python at each step. If it were on a GPU, each of them would wait
+    there until all that was launched so far is done, and no generation could be ahead of the device.
+    """
+    set_timesteps = scheduler.set_timesteps
+
+    @wraps(set_timesteps)  # pipelines look at its signature
+    def on_host(*args: Any, **kwargs: Any) -> Any:
+        return set_timesteps(*args, **kwargs | ({"device": "cpu"} if "device" in kwargs else {}))
+
+    scheduler.set_timesteps = on_host

@@ -14,7 +14,7 @@ from diffusers import (
 )
 
 from generation.engines.errors import UnsupportedParameter
-from generation.engines.schedulers import SCHEDULERS, build, compatible, compatible_with
+from generation.engines.schedulers import SCHEDULERS, build, compatible, compatible_with, keep_timesteps_on_host
 from tests.engines.models import FOLDER
 
 MEAN, DEVIATION = 2.0, 0.3
@@ -164,3 +164,12 @@ def test_a_name_that_does_not_fit_is_refused_with_those_that_do(name):
 def test_a_distilled_model_takes_its_own_scheduler_alone():
     with pytest.raises(UnsupportedParameter, match="the only one that does"):
         build("euler", pipe=make_pipe(LCMScheduler()))
+
+
+def test_timesteps_that_are_kept_on_the_host_are_so_whatever_device_is_asked_for():
+    scheduler = build("ddim", pipe=make_pipe())
+
+    keep_timesteps_on_host(scheduler)
+    scheduler.set_timesteps(4, device="meta")
+
+    assert scheduler.timesteps.device.type == "cpu"

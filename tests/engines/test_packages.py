@@ -1,0 +1,94 @@
+"""Forwards compiled ahead of time: the same answers for any number of rows, with the module's own weights."""
+
+import shutil
+
+import pytest
+import torch
+from diffusers import UNet2DModel
+
+from generation.engines import packages
+from generation.engines.knees import OneAtATime
+from generation.engines.rows import Call, Callee, Disassembler
+
+CPU = torch.device("cpu")
+
+
+def open_unet(folder):
+    """A UNet that diffusers finds in the folder."""
+    torch.manual_seed(0)
+    unet = UNet2DModel(
+        sample_size=8,
+        in_channels=2,
+        out_channels=2,
+        block_out_channels=(4,),
+        layers_per_block=1,
+        norm_num_groups=2,
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+        add_attention=False,
+    )
+    unet.save_pretrained(folder)
+    return packages.lay_out(UNet2DModel.from_pretrained(folder, use_safetensors=True).eval())
+
+
+@pytest.fixture(scope="module")
+def unet(tmp_path_factory):
+    return open_unet(tmp_path_factory.mktemp("unet"))
+
+
+@pytest.fixture(scope="module")
+def package(unet, tmp_path_factory):
+    """Compiled once for all tests: it takes a C++ compiler a while."""
+    file = tmp_path_factory.mktemp("packages") / "unet.pt2"
+    packages.build(ask(unet, count=4), device=CPU, file=file, is_wanted=lambda: True)
+    return file
+
+
+def ask(unet, *, count) -> Call:
+    callee = Callee.of(unet, name="unet", limits=OneAtATime())
+    sample = torch.randn(count, 2, 8, 8, generator=torch.Generator().manual_seed(count))
+    return Disassembler(callee).take_apart(sample, torch.full((count,), 500.0), return_dict=False)
+
+
+def run(call):
+    with torch.no_grad():
+        return call.run()[0]
+
+
+@pytest.mark.parametrize("count", [2, 3, 32])
+def test_a_package_gives_what_the_module_gives_for_any_number_of_rows(unet, package, count):
+    compiled = packages.load(package, function=unet, device=CPU)
+
+    call = ask(unet, count=count)
+
+    torch.testing.assert_close(run(call.to(compiled)), run(call), rtol=1e-4, atol=1e-4)
+
+
+def test_a_package_computes_with_the_weights_of_the_module(unet, package):
+    compiled = packages.load(package, function=unet, device=CPU)
+    call = ask(unet, count=2)
+    before = run(call.to(compiled))
+
+    with torch.no_grad():
+        unet.conv_out.bias.add_(1.0)
+
+    torch.testing.assert_close(run(call.to(compiled)), before + 1.0, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_not_wanted_any_more_is_not_compiled_to_its_end(unet, tmp_path):
+    file = tmp_path / "unet.pt2"
+
+    with pytest.raises(RuntimeError):
+        packages.build(ask(unet, count=4), device=CPU, file=file, is_wanted=lambda: False)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_compiled_says_why_in_one_line(tmp_path):
+    unet = open_unet(tmp_path / "unet")
+    shutil.rmtree(tmp_path / "unet")
+
+    with pytest.raises(RuntimeError, match=str(tmp_path / "unet")) as raised:
+        packages.build(ask(unet, count=4), device=CPU, file=tmp_path / "unet.pt2", is_wanted=lambda: True)
+
+    assert "\n" not in str(raised.value)
