@@ -22,6 +22,8 @@ class Configuration:
     hang_seconds: float
     engine_dir: Path
     compiles: bool
+    redis_url: str
+    redis_prefix: str
 
 
 def configuration() -> Configuration:
@@ -38,4 +40,6 @@ def configuration() -> Configuration:
         hang_seconds=settings.HANG_SECONDS,
         engine_dir=settings.ENGINE_DIR,
         compiles=settings.COMPILE,
+        redis_url=settings.EVENTS_URL,
+        redis_prefix=settings.BROKER_PREFIX,
     )

@@ -9,6 +9,7 @@ from datetime import timedelta
 from django.db.models.functions import Now
 
 from generation import dispatch, storage
+from generation.events.publisher import tell
 from generation.lifecycle import Status
 from generation.models import Attempt, DiffusionModel, Generation
 
@@ -37,6 +38,7 @@ def rescue_expired() -> int:
         attempt = generation.attempts.open().last()
         if attempt is not None and generation.rescue(attempt):
             logger.warning("%s: its worker %s was lost; it is %s.", generation, attempt.worker, generation.status)
+            tell(generation)
             rescued += 1
     return rescued
 

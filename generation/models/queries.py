@@ -56,6 +56,10 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         """Those that will not change any more."""
         return self.filter(status__in=FINISHED)
 
+    def unfinished(self) -> "GenerationQuerySet":
+        """Those that wait or run."""
+        return self.exclude(status__in=FINISHED)
+
     def position_of(self, generation: "Generation") -> int | None:
         """1 for the next of its model to run, None if it does not wait."""
         if generation.status != Status.QUEUED:
