@@ -214,25 +214,22 @@ def test_who_loses_access_hears_no_more(address, headers_of, user, monkeypatch):
 
 def test_listeners_cost_no_thread_each(address, headers_of, user):
     headers = headers_of(user)
-    with ExitStack() as streams:
-        streams.enter_context(opened(address, "/api/events/", **headers)).next()
-        before = threads_at_rest()
-        for _ in range(20):
-            streams.enter_context(opened(address, "/api/events/", **headers)).next()
+    with ExitStack() as stack:
+        streams = [stack.enter_context(opened(address, "/api/events/", **headers)) for _ in range(20)]
+        first = [stream.next() for stream in streams]
 
-        assert threads_at_rest() <= before
+        assert [event.kind for event in first] == 20 * ["snapshot"]
+        assert listeners() == 20
+        assert len(threads_of_requests()) < 5
 
 
-def threads_at_rest() -> int:
-    """How many threads there are once those of requests that are about to end have ended.
-
-    Those of the event loop's pool do not count: there are a few of them, whoever listens.
-    """
+def threads_of_requests() -> list[str]:
+    """The threads that requests have, once those that are about to end have ended."""
     for thread in threading.enumerate():
         if thread.name.startswith("ThreadPoolExecutor"):
             with suppress(RuntimeError):  # it is only just beginning
                 thread.join(timeout=0.2)
-    return sum(not thread.name.startswith("asyncio") for thread in threading.enumerate())
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
 
 
 def test_head_opens_no_stream(address, headers_of, user):
