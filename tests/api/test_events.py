@@ -212,6 +212,20 @@ def test_who_loses_access_hears_no_more(address, headers_of, user, monkeypatch):
     assert "finished" not in [event.kind for event in rest]
 
 
+def test_who_logs_out_hears_no_more(address, client_of, user, monkeypatch):
+    monkeypatch.setattr(stream_module, "LOOK_AGAIN_SECONDS", 0.0)
+    generation, client = factories.make_generation(owner=user), client_of(user)
+    cookie = f"sessionid={client.cookies['sessionid'].value}"
+
+    with opened(address, path(generation), Cookie=cookie) as stream:
+        stream.next()
+        client.logout()
+        tell(generation)
+        rest = stream.rest()
+
+    assert "finished" not in [event.kind for event in rest]
+
+
 def test_listeners_cost_no_thread_each(address, headers_of, user):
     headers = headers_of(user)
     with ExitStack() as stack:
