@@ -22,6 +22,9 @@ class Configuration:
     hang_seconds: float
     engine_dir: Path
     compiles: bool
+    redis_url: str
+    redis_prefix: str
+    has_previews: bool
 
 
 def configuration() -> Configuration:
@@ -38,4 +41,7 @@ def configuration() -> Configuration:
         hang_seconds=settings.HANG_SECONDS,
         engine_dir=settings.ENGINE_DIR,
         compiles=settings.COMPILE,
+        redis_url=settings.EVENTS_URL,
+        redis_prefix=settings.BROKER_PREFIX,
+        has_previews=settings.PREVIEWS,
     )

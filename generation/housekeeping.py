@@ -9,6 +9,8 @@ from datetime import timedelta
 from django.db.models.functions import Now
 
 from generation import dispatch, storage
+from generation.events.positions import positions
+from generation.events.publisher import tell
 from generation.lifecycle import Status
 from generation.models import Attempt, DiffusionModel, Generation
 
@@ -37,6 +39,7 @@ def rescue_expired() -> int:
         attempt = generation.attempts.open().last()
         if attempt is not None and generation.rescue(attempt):
             logger.warning("%s: its worker %s was lost; it is %s.", generation, attempt.worker, generation.status)
+            tell(generation)
             rescued += 1
     return rescued
 
@@ -48,4 +51,9 @@ def remove_stray_files() -> int:
     return sum(storage.try_to_remove_attempt(attempt) for attempt in attempts)
 
 
-CHORES = (rescue_expired, redispatch_overdue, fill_windows, remove_stray_files)
+def tell_positions() -> int:
+    """Tell those who listen how far their waiting generations have come."""
+    return positions.tell_changes()
+
+
+CHORES = (rescue_expired, redispatch_overdue, fill_windows, tell_positions, remove_stray_files)

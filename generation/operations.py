@@ -7,6 +7,7 @@ from django.db import transaction
 
 from generation import dispatch, storage
 from generation.errors import AlreadyFinished, InvalidParameters, NotFinished, NotRetryable
+from generation.events.publisher import tell
 from generation.lifecycle import Status
 from generation.models import Device, Generation
 from generation.models.generation import MAX_SEED
@@ -28,6 +29,7 @@ def submit(wishes: Wishes, *, owner: AbstractBaseUser, pinned_to: Device | None 
         generation = Generation(owner_id=owner.pk, pinned_to=pinned_to, **values)
         generation.total_steps = generation.num_inference_steps
         generation.save(force_insert=True)
+        transaction.on_commit(lambda: tell(generation), robust=True)
         transaction.on_commit(lambda: dispatch.send_off(generation), robust=True)
     return generation
 
@@ -39,8 +41,10 @@ def cancel(generation: Generation) -> Generation:
     """
     while True:
         if generation.withdraw():
+            transaction.on_commit(lambda: tell(generation), robust=True)
             return generation
         if generation.request_cancel():
+            transaction.on_commit(lambda: tell(generation, is_stopping=True), robust=True)
             # After the commit and never before: the flag in the database is what decides, this is only faster.
             transaction.on_commit(lambda: dispatch.revoke(generation), robust=True)
             return generation

@@ -13,6 +13,7 @@ from uuid import UUID
 from celery.worker import state as celery_state
 
 from generation.engines.types import Progress
+from generation.events.progress import ProgressReport
 
 
 class Stop(Exception):
@@ -38,6 +39,7 @@ class Watch:
     claim_token: UUID
     task_id: str
     total: int
+    report: ProgressReport
     step: int = 0
     is_cancel_requested: bool = False
     is_lost: bool = False
@@ -49,6 +51,7 @@ class Watch:
         self.step, self.total = progress.step, progress.total
         self.stepped_at = time.monotonic()
         self.check()
+        self.report.on_step(progress)
 
     def seconds_without_step(self) -> float:
         """How long ago the run began or made its latest step."""

@@ -18,6 +18,7 @@ from django.db.models.functions import Now
 from generation import dispatch
 from generation.conf import configuration
 from generation.devices import local_device, local_host
+from generation.events.progress import ProgressReport
 from generation.heartbeat import Heartbeat
 from generation.models import Attempt, Device, DiffusionModel, Generation
 from generation.runtimes.base import Runtime
@@ -82,6 +83,7 @@ class Worker:
             claim_token=attempt.claim_token,
             task_id=generation.task_id,
             total=generation.total_steps,
+            report=ProgressReport(generation),
         )
         with self._lock:
             self._watches[watch.claim_token] = watch
