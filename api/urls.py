@@ -3,12 +3,14 @@
 from django.urls import include, path
 from rest_framework.routers import DefaultRouter
 
+from api.batches.views import BatchViewSet
 from api.generations.images import ImageView, ThumbnailView
 from api.generations.views import GenerationViewSet
 from api.registry.views import DiffusionModelViewSet
 
 router = DefaultRouter(use_regex_path=False)
 router.register("generations", GenerationViewSet, basename="generation")
+router.register("batches", BatchViewSet, basename="batch")
 router.register("models", DiffusionModelViewSet, basename="model")
 
 urlpatterns = [

@@ -52,6 +52,11 @@ def top_up(model: DiffusionModel) -> int:
     return publish_all(waiting.undispatched()[:room])
 
 
+def top_up_all(models: Iterable[DiffusionModel]) -> int:
+    """Fill the windows of several models; returns how many messages that took."""
+    return sum(top_up(model) for model in models)
+
+
 def publish_pinned() -> int:
     """Publish waiting generations that are pinned: in the queue of their device they hold nobody else up."""
     return publish_all(Generation.objects.pinned().undispatched().select_related("model", "pinned_to")[:PINNED_AT_ONCE])

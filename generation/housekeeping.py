@@ -4,24 +4,27 @@ Any number of housekeepers may run at once; every change is one conditional UPDA
 """
 
 import logging
+from contextlib import suppress
 from datetime import timedelta
 
 from django.db.models.functions import Now
 
-from generation import dispatch, storage
-from generation.lifecycle import Status
-from generation.models import Attempt, DiffusionModel, Generation
+from generation import dispatch, operations, storage
+from generation.errors import AlreadyFinished
+from generation.lifecycle import CancelReason, Status
+from generation.models import Attempt, Batch, DiffusionModel, Generation
 
 logger = logging.getLogger(__name__)
 
 BATCH = 100
 STRAY_AFTER = timedelta(hours=1)
+KEYS_KEPT = timedelta(hours=24)
 
 
 def fill_windows() -> int:
     """Publish what waits in the database wherever the broker's window has room."""
     waiting = DiffusionModel.objects.filter(generations__status=Status.QUEUED, generations__dispatched_at=None)
-    return dispatch.publish_pinned() + sum(dispatch.top_up(model) for model in waiting.distinct())
+    return dispatch.publish_pinned() + dispatch.top_up_all(waiting.distinct())
 
 
 def redispatch_overdue() -> int:
@@ -48,4 +51,26 @@ def remove_stray_files() -> int:
     return sum(storage.try_to_remove_attempt(attempt) for attempt in attempts)
 
 
-CHORES = (rescue_expired, redispatch_overdue, fill_windows, remove_stray_files)
+def end_overdue() -> int:
+    """Cancel what is past its deadline. Workers see that by themselves; this is for what waits, and in case."""
+    overdue = Generation.objects.past_deadline().filter(cancel_requested_at=None)
+    cancelled = 0
+    for generation in overdue.select_related("model")[:BATCH]:
+        with suppress(AlreadyFinished):
+            operations.cancel(generation, reason=CancelReason.DEADLINE)
+            cancelled += 1
+    return cancelled
+
+
+def forget_keys() -> int:
+    """Forget the idempotency keys of a day ago: from then on they may be used for something else."""
+    forgotten = 0
+    for table in (Generation, Batch):
+        rows = table.objects.exclude(idempotency_key="").filter(created_at__lt=Now() - KEYS_KEPT).order_by()
+        forgotten += table.objects.filter(pk__in=list(rows.values_list("pk", flat=True)[:BATCH])).update(
+            idempotency_key=""
+        )
+    return forgotten
+
+
+CHORES = (rescue_expired, end_overdue, redispatch_overdue, fill_windows, remove_stray_files, forget_keys)

@@ -13,10 +13,10 @@ from generation.conf import configuration
 from generation.engines.encoding import encode_all
 from generation.engines.errors import DeviceLost, EngineError, ModelUnavailable
 from generation.engines.types import GeneratedImages, ImageRequest
-from generation.lifecycle import Status
+from generation.lifecycle import CancelReason, Status
 from generation.models import Attempt, Generation, Image
 from generation.storage import Picture, StorageUnavailable
-from generation.watch import CancelRequested, ClaimLost, Draining, Watch
+from generation.watch import CancelRequested, ClaimLost, DeadlinePassed, Draining, Watch
 from generation.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -162,6 +162,8 @@ def give_back(generation: Generation, attempt: Attempt, error: BaseException, *,
     match error:
         case CancelRequested():
             settle(lambda: generation.cancel(attempt, step=watch.step))
+        case DeadlinePassed():
+            settle(lambda: generation.cancel(attempt, step=watch.step, reason=CancelReason.DEADLINE))
         case Draining():
             settle(lambda: generation.release(attempt, step=watch.step) or generation.cancel(attempt, step=watch.step))
         case ClaimLost():

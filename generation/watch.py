@@ -2,6 +2,7 @@
 
 Stop
 ├── CancelRequested   somebody cancelled it
+├── DeadlinePassed    it has not ended in the time that its owner gave it
 ├── ClaimLost         the lease ran out and another worker may have it
 └── Draining          this worker is about to exit
 """
@@ -23,6 +24,10 @@ class CancelRequested(Stop):
     """Somebody cancelled the generation."""
 
 
+class DeadlinePassed(Stop):
+    """The owner wants it only if it ends in time, and it has not."""
+
+
 class ClaimLost(Stop):
     """The claim is no longer ours: nothing that this run does can count."""
 
@@ -33,7 +38,10 @@ class Draining(Stop):
 
 @dataclass(slots=True)
 class Watch:
-    """Written by the heartbeat's thread (the flags) and by the run's own (the progress)."""
+    """Written by the heartbeat's thread (the flags) and by the run's own (the progress).
+
+    `deadline` is on `time.monotonic`'s clock, in seconds.
+    """
 
     claim_token: UUID
     task_id: str
@@ -42,6 +50,7 @@ class Watch:
     is_cancel_requested: bool = False
     is_lost: bool = False
     is_draining: bool = False
+    deadline: float | None = None
     stepped_at: float = field(default_factory=time.monotonic)
 
     def on_step(self, progress: Progress) -> None:
@@ -61,5 +70,7 @@ class Watch:
         # Celery's revoke reaches this set within milliseconds; the flag, read at each beat, is its safety net.
         if self.is_cancel_requested or self.task_id in celery_state.revoked:
             raise CancelRequested
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise DeadlinePassed
         if self.is_draining:
             raise Draining

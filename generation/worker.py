@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -82,6 +83,7 @@ class Worker:
             claim_token=attempt.claim_token,
             task_id=generation.task_id,
             total=generation.total_steps,
+            deadline=None if (left := generation.seconds_left) is None else time.monotonic() + left,
         )
         with self._lock:
             self._watches[watch.claim_token] = watch

@@ -14,7 +14,9 @@ from generation.lifecycle import Status
 from generation.models import DiffusionModel, Generation
 from generation.models.generation import MAX_SEED
 from generation.parameters import IMAGE_FORMATS, PRIORITIES, Wishes
+from generation.terms import Asked, Terms
 
+TERMS = ("deadline_seconds",)  # members of a request that change nothing of what is drawn
 FORM_FIELDS = {"csrfmiddlewaretoken"}  # what the browsable API's form sends along
 DATE_TIME = serializers.DateTimeField()
 TEXT_AREA = {"base_template": "textarea.html", "rows": 3}
@@ -29,7 +31,7 @@ class ModelField(serializers.SlugField):
         return serializers.ChoiceField(choices=choices).iter_options()
 
 
-class GenerationRequestSerializer(serializers.Serializer[Wishes]):
+class GenerationRequestSerializer(serializers.Serializer[Asked]):
     """The body of `POST /api/generations/`. What is left out is as the model has it."""
 
     prompt = serializers.CharField(style=TEXT_AREA, help_text="What the picture should show.")
@@ -67,14 +69,18 @@ class GenerationRequestSerializer(serializers.Serializer[Wishes]):
         choices=PRIORITIES, required=False, initial=0, help_text="-1 waits for all others; 1 is for staff."
     )
 
+    deadline_seconds = serializers.FloatField(
+        required=False, help_text="Cancel it if it has not ended after so many seconds."
+    )
+
     def validate_priority(self, priority: int) -> int:
         """Refuse one above 0 unless the request may do what staff may; the domain knows the user, not the key."""
         if priority > 0 and not oversees(self.context["request"]):
             raise serializers.ValidationError("Above 0 is for staff, whose API key needs the scope 'admin' for it.")
         return priority
 
-    def to_internal_value(self, data: Any) -> Wishes:
-        """Return the wishes; a member that does not exist is refused, for it is most often a misspelling."""
+    def to_internal_value(self, data: Any) -> Asked:
+        """Return what is asked for; a member that does not exist is refused, for it is most often a misspelling."""
         values = super().to_internal_value(data)
         unknown = sorted(set(data) - set(self.fields) - FORM_FIELDS)
         if unknown:
@@ -82,7 +88,8 @@ class GenerationRequestSerializer(serializers.Serializer[Wishes]):
             raise serializers.ValidationError(
                 {name: serializers.ErrorDetail(f"Unknown. Known are: {known}.", code="unknown") for name in unknown}
             )
-        return Wishes(**values)
+        terms = Terms(**{name: values.pop(name) for name in TERMS if name in values})
+        return Asked(Wishes(**values), terms)
 
 
 class GenerationSerializer(serializers.Serializer[Generation]):
@@ -119,6 +126,9 @@ class GenerationSerializer(serializers.Serializer[Generation]):
             "started_at": in_iso_8601(generation.started_at),
             "finished_at": in_iso_8601(generation.finished_at),
             "cancel_requested_at": in_iso_8601(generation.cancel_requested_at),
+            "cancel_reason": generation.cancel_reason or None,
+            "deadline_at": in_iso_8601(generation.deadline_at),
+            "batch": str(generation.batch_id) if generation.batch_id else None,
             "links": links(generation, request),
         }
 
