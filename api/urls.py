@@ -7,6 +7,7 @@ from api.batches.views import BatchViewSet
 from api.generations.images import ImageView, ThumbnailView
 from api.generations.views import GenerationViewSet
 from api.registry.views import DiffusionModelViewSet
+from api.webhooks.views import WebhookSecretView
 
 router = DefaultRouter(use_regex_path=False)
 router.register("generations", GenerationViewSet, basename="generation")
@@ -21,5 +22,6 @@ urlpatterns = [
         ThumbnailView.as_view(),
         name="generation-thumbnail",
     ),
+    path("webhook-secret/", WebhookSecretView.as_view(), name="webhook-secret"),
     path("auth/", include("rest_framework.urls")),
 ]

@@ -12,13 +12,15 @@ from django.db.models.functions import Now
 from generation import dispatch, operations, storage
 from generation.errors import AlreadyFinished
 from generation.lifecycle import CancelReason, Status
-from generation.models import Attempt, Batch, DiffusionModel, Generation
+from generation.models import Attempt, Batch, DiffusionModel, Generation, WebhookEvent
+from generation.models.webhook import Kind
 
 logger = logging.getLogger(__name__)
 
 BATCH = 100
 STRAY_AFTER = timedelta(hours=1)
 KEYS_KEPT = timedelta(hours=24)
+PROGRESS_KEPT = timedelta(hours=24)
 
 
 def fill_windows() -> int:
@@ -62,6 +64,18 @@ def end_overdue() -> int:
     return cancelled
 
 
+def send_webhooks() -> int:
+    """Publish the webhook events that are due: those whose message was lost, and those to be tried again."""
+    return dispatch.publish_events(WebhookEvent.objects.due()[:BATCH])
+
+
+def forget_progress() -> int:
+    """Remove the progress events of a day ago, which nobody needs any more."""
+    old = WebhookEvent.objects.filter(kind=Kind.PROGRESS, created_at__lt=Now() - PROGRESS_KEPT).order_by()
+    removed, _ = WebhookEvent.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:BATCH])).delete()
+    return removed
+
+
 def forget_keys() -> int:
     """Forget the idempotency keys of a day ago: from then on they may be used for something else."""
     forgotten = 0
@@ -73,4 +87,13 @@ def forget_keys() -> int:
     return forgotten
 
 
-CHORES = (rescue_expired, end_overdue, redispatch_overdue, fill_windows, remove_stray_files, forget_keys)
+CHORES = (
+    rescue_expired,
+    end_overdue,
+    redispatch_overdue,
+    fill_windows,
+    send_webhooks,
+    remove_stray_files,
+    forget_keys,
+    forget_progress,
+)

@@ -43,6 +43,7 @@ def cancel(generation: Generation, *, reason: CancelReason = CancelReason.REQUES
     """
     while True:
         if generation.withdraw(reason=reason):
+            transaction.on_commit(lambda: dispatch.tell(generation), robust=True)
             return generation
         if generation.request_cancel(reason=reason):
             # After the commit and never before: the flag in the database is what decides, this is only faster.
@@ -72,7 +73,8 @@ def retry(generation: Generation) -> Generation:
     values = {name: getattr(generation, name) for name in PARAMETERS_OF_A_ROW}
     priority = generation.priority if generation.owner.is_staff else min(generation.priority, 0)
     wishes = Wishes(**values | {"model": generation.model.slug, "priority": priority})
-    return submit(wishes, owner=generation.owner)
+    told = Terms(webhook_url=generation.webhook_url, webhook_events=tuple(generation.webhook_events) or None)
+    return submit(wishes, owner=generation.owner, terms=told)
 
 
 def delete(generation: Generation) -> None:

@@ -47,7 +47,9 @@ def run_dispatched(generation_id: UUID, dispatch_no: int, worker: Worker) -> Non
         if attempt is None:
             logger.info("%s was claimed or cancelled meanwhile; nothing to do.", generation)
             return
+        dispatch.tell(generation)
         run_claimed(generation, attempt, fault, worker=worker)
+    dispatch.tell(generation)
     dispatch.top_up(generation.model)
 
 

@@ -13,8 +13,9 @@ from django.db.models.functions import Now
 
 from generation import dispatch
 from generation.errors import IdTaken, InFlight, InvalidParameters, KeyReused
-from generation.models import Batch, Device, Generation
+from generation.models import Batch, Device, Generation, WebhookAccount
 from generation.models.generation import MAX_SEED
+from generation.models.webhook import finished_only
 from generation.parameters import FindModel, Parameters, find_model, resolve
 from generation.terms import Asked, check_terms, fingerprint
 
@@ -23,6 +24,7 @@ LARGEST_BATCH = 100
 LONGEST_WAIT_FOR_A_TWIN = "2s"
 LOCK_NOT_AVAILABLE = "55P03"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
 
+FindAccount = Callable[[AbstractBaseUser], WebhookAccount | None]
 Made = TypeVar("Made", Generation, Batch)
 
 
@@ -31,7 +33,7 @@ def submit_one(asked: Asked, *, owner: AbstractBaseUser, pinned_to: Device | Non
     mark = fingerprint(asked)
 
     def store() -> Generation:
-        generation = draw_up(asked, mark, owner=owner, find_model=find_model)
+        generation = draw_up(asked, mark, owner=owner)
         generation.pinned_to = pinned_to
         with transaction.atomic():
             generation.save(force_insert=True)
@@ -133,12 +135,12 @@ def draw_up_all(requests: Sequence[Asked], *, batch: Batch, owner: AbstractBaseU
     """The rows of a batch; raises InvalidParameters naming what is wrong with which of the requests."""
     if not 1 <= len(requests) <= LARGEST_BATCH:
         raise InvalidParameters({"requests": f"A batch has 1 to {LARGEST_BATCH} requests, this one {len(requests)}."})
-    find = cache(find_model)  # most often they all ask for the same one
+    find, find_account = cache(find_model), cache(WebhookAccount.default_of)  # most often it is always the same one
     generations: list[Generation] = []
     faults: dict[str, str] = {}
     for index, asked in enumerate(requests):
         try:
-            generation = draw_up(asked, fingerprint(asked), owner=owner, find_model=find)
+            generation = draw_up(asked, fingerprint(asked), owner=owner, find_model=find, find_account=find_account)
         except InvalidParameters as error:
             faults |= {f"requests.{index}.{name}": sentence for name, sentence in error.fields.items()}
         else:
@@ -149,7 +151,14 @@ def draw_up_all(requests: Sequence[Asked], *, batch: Batch, owner: AbstractBaseU
     return generations
 
 
-def draw_up(asked: Asked, mark: str, *, owner: AbstractBaseUser, find_model: FindModel) -> Generation:
+def draw_up(
+    asked: Asked,
+    mark: str,
+    *,
+    owner: AbstractBaseUser,
+    find_model: FindModel = find_model,
+    find_account: FindAccount = WebhookAccount.default_of,
+) -> Generation:
     """The row of one request, not saved; raises InvalidParameters."""
     wishes, terms = asked.wishes, asked.terms
     if wishes.priority > 0 and not getattr(owner, "is_staff", False):
@@ -163,6 +172,12 @@ def draw_up(asked: Asked, mark: str, *, owner: AbstractBaseUser, find_model: Fin
         fingerprint=mark,
         **{name: getattr(parameters, name) for name in PARAMETERS_OF_A_ROW},
     )
+    if terms.webhook_url:
+        generation.webhook_url = terms.webhook_url
+        generation.webhook_events = list(dict.fromkeys(terms.webhook_events or finished_only()))
+    elif account := find_account(owner):
+        generation.webhook_url = account.url
+        generation.webhook_events = list(dict.fromkeys(terms.webhook_events or account.events))
     if terms.id is not None:
         generation.id = terms.id
     if terms.deadline_seconds is not None:

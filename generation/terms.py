@@ -7,7 +7,9 @@ from hashlib import sha256
 from uuid import UUID
 
 from generation.errors import InvalidParameters
+from generation.models.webhook import Kind
 from generation.parameters import Wishes
+from generation.webhooks import addresses
 
 SHORTEST_DEADLINE_SECONDS = 1
 LONGEST_DEADLINE_SECONDS = 7 * 24 * 3600
@@ -21,6 +23,8 @@ class Terms:
     id: UUID | None = None
     idempotency_key: str = ""
     deadline_seconds: float | None = None
+    webhook_url: str = ""
+    webhook_events: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,10 @@ def check_terms(terms: Terms) -> None:
 
 def find_faults(terms: Terms) -> Iterator[tuple[str, str]]:
     """Each term that cannot be kept, with a sentence that says what could be."""
+    if terms.webhook_url and (fault := addresses.fault_of(terms.webhook_url)):
+        yield "webhook_url", fault
+    if not set(terms.webhook_events or ()) <= set(Kind):
+        yield "webhook_events", f"They must be among {', '.join(Kind)}."
     seconds = terms.deadline_seconds
     if seconds is not None and not SHORTEST_DEADLINE_SECONDS <= seconds <= LONGEST_DEADLINE_SECONDS:
         yield (

@@ -9,11 +9,17 @@ Stop
 
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from celery.worker import state as celery_state
 
 from generation.engines.types import Progress
+
+if TYPE_CHECKING:
+    from generation.models import Generation
+
+REPORT_SECONDS = 5.0
 
 
 class Stop(Exception):
@@ -40,7 +46,8 @@ class Draining(Stop):
 class Watch:
     """Written by the heartbeat's thread (the flags) and by the run's own (the progress).
 
-    `deadline` is on `time.monotonic`'s clock, in seconds.
+    `deadline` and `reported_at` are on `time.monotonic`'s clock, in seconds. `report_to` is the generation's id if
+    its owner wants to be told of its progress.
     """
 
     claim_token: UUID
@@ -51,6 +58,9 @@ class Watch:
     is_lost: bool = False
     is_draining: bool = False
     deadline: float | None = None
+    report_to: UUID | None = None
+    reported_at: float = float("-inf")
+    reported_step: int = 0
     stepped_at: float = field(default_factory=time.monotonic)
 
     def on_step(self, progress: Progress) -> None:
@@ -58,6 +68,11 @@ class Watch:
         self.step, self.total = progress.step, progress.total
         self.stepped_at = time.monotonic()
         self.check()
+
+    def has_news(self, *, now: float) -> bool:
+        """Whether there is progress that the owner wants to be told of, and the last report is long enough ago."""
+        is_time = self.report_to is not None and now - self.reported_at >= REPORT_SECONDS
+        return is_time and self.reported_step < self.step < self.total
 
     def seconds_without_step(self) -> float:
         """How long ago the run began or made its latest step."""
@@ -74,3 +89,10 @@ class Watch:
             raise DeadlinePassed
         if self.is_draining:
             raise Draining
+
+
+def deadline_of(generation: "Generation", *, now: float) -> float | None:
+    """When a generation that was claimed `now` has to end: the time left is counted on the database's clock."""
+    if generation.deadline_at is None or generation.started_at is None:
+        return None
+    return now + (generation.deadline_at - generation.started_at).total_seconds()

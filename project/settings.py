@@ -215,6 +215,7 @@ CPU_SLOTS = env.count("PICTOR_CPU_SLOTS", default=4)
 COMPILE = env.bool("PICTOR_COMPILE", default=False)
 HANG_SECONDS = env.seconds("PICTOR_HANG_SECONDS", default=600)
 ENGINE_DIR = DATA_DIR / "engine"
+WEBHOOKS_MAY_BE_PRIVATE = env.bool("PICTOR_WEBHOOKS_MAY_BE_PRIVATE", default=False)
 
 # --- Images -----------------------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from generation.lifecycle import (
     Status,
     Transition,
 )
+from generation.models import webhook
 from generation.models.attempt import Attempt
 from generation.models.batch import Batch
 from generation.models.device import Device
@@ -77,6 +78,8 @@ class Generation(models.Model):
 
     idempotency_key = models.CharField(max_length=255, blank=True)
     fingerprint = models.CharField(max_length=64, blank=True, help_text="The SHA-256 of what was asked for.")
+    webhook_url = models.CharField(max_length=2000, blank=True)
+    webhook_events = models.JSONField(default=list)
     deadline_at = models.DateTimeField(null=True, help_text="Cancelled if it has not ended by then.")
     cancel_reason = models.CharField(max_length=10, choices=CANCEL_REASON_CHOICES, blank=True)
 
@@ -127,13 +130,6 @@ class Generation(models.Model):
     def fraction(self) -> float:
         """The share of the denoise steps that are done, 0.0 to 1.0."""
         return round(self.step / self.total_steps, 4) if self.total_steps else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        """From its start to its deadline, both on the database's clock; None without a deadline."""
-        if self.deadline_at is None or self.started_at is None:
-            return None
-        return (self.deadline_at - self.started_at).total_seconds()
 
     # --- The verbs ----------------------------------------------------------------------------------------
 
@@ -280,7 +276,14 @@ class Generation(models.Model):
 
     def _move(self, transition: Transition, guard: Q, **changes: Any) -> bool:
         """The one place where a status changes: an UPDATE that takes effect only from the transition's source."""
-        return self._update(guard & Q(status=transition.source), status=transition.target, **changes)
+        guard &= Q(status=transition.source)
+        if not self.webhook_url:
+            return self._update(guard, status=transition.target, **changes)
+        with transaction.atomic():  # what is to be told of it is stored with it, or not at all
+            has_moved = self._update(guard, status=transition.target, **changes)
+            if has_moved:
+                webhook.note(self, transition)
+            return has_moved
 
     def _update(self, guard: Q, **changes: Any) -> bool:
         """Change this row if `guard` holds for it at that moment; the instance then shows what has changed.
