@@ -4,6 +4,7 @@ from django.urls import include, path
 from rest_framework.routers import DefaultRouter
 
 from api.batches.views import BatchViewSet
+from api.events.views import EventsView, GenerationEventsView
 from api.generations.images import ImageView, ThumbnailView
 from api.generations.views import GenerationViewSet
 from api.registry.views import DiffusionModelViewSet
@@ -16,6 +17,8 @@ router.register("models", DiffusionModelViewSet, basename="model")
 
 urlpatterns = [
     path("", include(router.urls)),
+    path("events/", EventsView.as_view(), name="events"),
+    path("generations/<uuid:pk>/events/", GenerationEventsView.as_view(), name="generation-events"),
     path("generations/<uuid:pk>/images/<int:index>/", ImageView.as_view(), name="generation-image"),
     path(
         "generations/<uuid:pk>/images/<int:index>/thumbnail/",

@@ -23,6 +23,8 @@ class Configuration:
     hang_seconds: float
     engine_dir: Path
     compiles: bool
+    redis_url: str
+    redis_prefix: str
 
 
 def configuration() -> Configuration:
@@ -40,4 +42,6 @@ def configuration() -> Configuration:
         hang_seconds=settings.HANG_SECONDS,
         engine_dir=settings.ENGINE_DIR,
         compiles=settings.COMPILE,
+        redis_url=settings.EVENTS_URL,
+        redis_prefix=settings.BROKER_PREFIX,
     )

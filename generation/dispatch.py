@@ -106,7 +106,7 @@ def publish(generation: Generation) -> bool:
     return True
 
 
-def tell(generation: Generation) -> int:
+def notify(generation: Generation) -> int:
     """Publish what is to be told of `generation` by webhooks now; returns how many messages that took."""
     if not generation.webhook_url:
         return 0

@@ -95,6 +95,6 @@ class Heartbeat(Thread):
         now = time.monotonic()
         news = [watch for watch in watches if watch.has_news(now=now)]
         if news:
-            note_progress({watch.report_to: (watch.step, watch.total) for watch in news if watch.report_to})
+            note_progress({watch.webhook_for: (watch.step, watch.total) for watch in news if watch.webhook_for})
         for watch in news:
-            watch.reported_at, watch.reported_step = now, watch.step
+            watch.told_at, watch.told_step = now, watch.step

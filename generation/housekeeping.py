@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 
 from generation import dispatch, operations, storage
 from generation.errors import AlreadyFinished
+from generation.events.publisher import tell
 from generation.lifecycle import CancelReason, Status
 from generation.models import Attempt, Batch, DiffusionModel, Generation, WebhookEvent
 from generation.models.webhook import Kind
@@ -42,6 +43,7 @@ def rescue_expired() -> int:
         attempt = generation.attempts.open().last()
         if attempt is not None and generation.rescue(attempt):
             logger.warning("%s: its worker %s was lost; it is %s.", generation, attempt.worker, generation.status)
+            tell(generation)
             rescued += 1
     return rescued
 

@@ -8,6 +8,7 @@ from django.db import transaction
 
 from generation import dispatch, storage
 from generation.errors import AlreadyFinished, NotFinished, NotRetryable
+from generation.events.publisher import tell
 from generation.lifecycle import CancelReason, Status
 from generation.models import Batch, Device, Generation
 from generation.parameters import Wishes
@@ -43,9 +44,11 @@ def cancel(generation: Generation, *, reason: CancelReason = CancelReason.REQUES
     """
     while True:
         if generation.withdraw(reason=reason):
-            transaction.on_commit(lambda: dispatch.tell(generation), robust=True)
+            transaction.on_commit(lambda: tell(generation), robust=True)
+            transaction.on_commit(lambda: dispatch.notify(generation), robust=True)
             return generation
         if generation.request_cancel(reason=reason):
+            transaction.on_commit(lambda: tell(generation, is_stopping=True), robust=True)
             # After the commit and never before: the flag in the database is what decides, this is only faster.
             transaction.on_commit(lambda: dispatch.revoke(generation), robust=True)
             return generation

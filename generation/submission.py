@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 
 from generation import dispatch
 from generation.errors import IdTaken, InFlight, InvalidParameters, KeyReused
+from generation.events.publisher import tell
 from generation.models import Batch, Device, Generation, WebhookAccount
 from generation.models.generation import MAX_SEED
 from generation.models.webhook import finished_only
@@ -37,6 +38,7 @@ def submit_one(asked: Asked, *, owner: AbstractBaseUser, pinned_to: Device | Non
         generation.pinned_to = pinned_to
         with transaction.atomic():
             generation.save(force_insert=True)
+            transaction.on_commit(lambda: tell(generation), robust=True)
             transaction.on_commit(lambda: dispatch.send_off(generation), robust=True)
         if asked.terms.deadline_seconds is not None:
             del generation.deadline_at  # the database has computed it: Django reads it when it is asked for
@@ -60,6 +62,7 @@ def submit_many(requests: Sequence[Asked], *, owner: AbstractBaseUser, idempoten
         with transaction.atomic():
             batch.save(force_insert=True)
             Generation.objects.bulk_create(generations)
+            transaction.on_commit(lambda: tell_all(generations), robust=True)
             transaction.on_commit(lambda: dispatch.top_up_all(models), robust=True)
         return batch
 
@@ -68,6 +71,12 @@ def submit_many(requests: Sequence[Asked], *, owner: AbstractBaseUser, idempoten
         return checked(known, mark)
 
     return once(store, find) if idempotency_key else store()
+
+
+def tell_all(generations: Sequence[Generation]) -> None:
+    """Tell who listens of several new generations."""
+    for generation in generations:
+        tell(generation)
 
 
 def once(store: Callable[[], Made], find: Callable[[], Made | None]) -> Made:

@@ -15,11 +15,12 @@ from uuid import UUID
 from celery.worker import state as celery_state
 
 from generation.engines.types import Progress
+from generation.events.progress import ProgressReport
 
 if TYPE_CHECKING:
     from generation.models import Generation
 
-REPORT_SECONDS = 5.0
+TELL_SECONDS = 5.0
 
 
 class Stop(Exception):
@@ -46,21 +47,22 @@ class Draining(Stop):
 class Watch:
     """Written by the heartbeat's thread (the flags) and by the run's own (the progress).
 
-    `deadline` and `reported_at` are on `time.monotonic`'s clock, in seconds. `report_to` is the generation's id if
+    `deadline` and `told_at` are on `time.monotonic`'s clock, in seconds. `webhook_for` is the generation's id if
     its owner wants to be told of its progress.
     """
 
     claim_token: UUID
     task_id: str
     total: int
+    report: ProgressReport
     step: int = 0
     is_cancel_requested: bool = False
     is_lost: bool = False
     is_draining: bool = False
     deadline: float | None = None
-    report_to: UUID | None = None
-    reported_at: float = float("-inf")
-    reported_step: int = 0
+    webhook_for: UUID | None = None
+    told_at: float = float("-inf")
+    told_step: int = 0
     stepped_at: float = field(default_factory=time.monotonic)
 
     def on_step(self, progress: Progress) -> None:
@@ -68,11 +70,12 @@ class Watch:
         self.step, self.total = progress.step, progress.total
         self.stepped_at = time.monotonic()
         self.check()
+        self.report.on_step(progress)
 
     def has_news(self, *, now: float) -> bool:
         """Whether there is progress that the owner wants to be told of, and the last report is long enough ago."""
-        is_time = self.report_to is not None and now - self.reported_at >= REPORT_SECONDS
-        return is_time and self.reported_step < self.step < self.total
+        is_time = self.webhook_for is not None and now - self.told_at >= TELL_SECONDS
+        return is_time and self.told_step < self.step < self.total
 
     def seconds_without_step(self) -> float:
         """How long ago the run began or made its latest step."""

@@ -20,6 +20,7 @@ from django.db.models.functions import Now
 from generation import dispatch
 from generation.conf import configuration
 from generation.devices import local_device, local_host
+from generation.events.progress import ProgressReport
 from generation.heartbeat import Heartbeat
 from generation.models import Attempt, Device, DiffusionModel, Generation
 from generation.models.webhook import Kind
@@ -85,8 +86,9 @@ class Worker:
             claim_token=attempt.claim_token,
             task_id=generation.task_id,
             total=generation.total_steps,
+            report=ProgressReport(generation),
             deadline=deadline_of(generation, now=time.monotonic()),
-            report_to=generation.pk if Kind.PROGRESS in generation.webhook_events else None,
+            webhook_for=generation.pk if Kind.PROGRESS in generation.webhook_events else None,
         )
         with self._lock:
             self._watches[watch.claim_token] = watch

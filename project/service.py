@@ -45,7 +45,7 @@ class Service:
         if self.has_flower:
             other = settings.FLOWER_PORT + 1
             check_port("127.0.0.1", settings.FLOWER_PORT, advice=f"make run PICTOR_FLOWER_PORT={other}")
-        if not embedded_redis.is_wanted():
+        if not embedded_redis.is_broker():
             check_broker()
 
     def prepare(self) -> Credentials:
@@ -70,7 +70,7 @@ def check_broker() -> None:
             connection.ensure_connection(max_retries=1, timeout=2)
         except (OperationalError, OSError) as error:
             advice = "Start it, or correct BROKER_URL or REDIS_URL; with neither set, `make run` brings its own."
-            if embedded_redis.is_wanted():
+            if embedded_redis.is_broker():
                 advice = "It runs only with `make run`; elsewhere, set BROKER_URL or REDIS_URL to one that all share."
             raise BrokerUnavailable(
                 f"The broker at {connection.as_uri()} does not answer ({error}). {advice}"

@@ -152,7 +152,9 @@ if len(str(EMBEDDED_REDIS_SOCKET)) > 100:
     EMBEDDED_REDIS_SOCKET = Path(tempfile.gettempdir()) / f"pictor-{_digest}" / "redis.sock"
 
 REDIS_URL = env.redis_url("REDIS_URL", default="")
-BROKER_URL = env.broker_url("BROKER_URL", default="") or REDIS_URL or f"redis+socket://{EMBEDDED_REDIS_SOCKET}"
+_OWN_REDIS = f"redis+socket://{EMBEDDED_REDIS_SOCKET}"
+BROKER_URL = env.broker_url("BROKER_URL", default="") or REDIS_URL or _OWN_REDIS
+EVENTS_URL = REDIS_URL or (_OWN_REDIS if BROKER_URL.startswith("amqp") else BROKER_URL)  # RabbitMQ cannot carry them
 BROKER_PREFIX = env.str("PICTOR_BROKER_PREFIX", default="pictor:")
 BROKER_TIMEOUT_SECONDS = env.seconds("PICTOR_BROKER_TIMEOUT_SECONDS", default=5)
 

@@ -2,11 +2,13 @@
 
 import time
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.db.models.functions import Now
 
 from generation import housekeeping, runner
+from generation.events.progress import ProgressReport
 from generation.lifecycle import CancelReason, Outcome, Status
 from generation.models import Generation
 from generation.watch import DeadlinePassed, Watch
@@ -140,8 +142,8 @@ def test_a_cancel_that_came_before_the_deadline_is_the_reason():
 
 
 def test_a_watch_without_deadline_never_stops_for_one():
-    token = factories.make_attempt(generation=factories.make_generation(status=Status.RUNNING)).claim_token
-    watch = Watch(claim_token=token, task_id="1", total=1)
+    report = ProgressReport(factories.make_generation(status=Status.RUNNING))
+    watch = Watch(claim_token=uuid4(), task_id="1", total=1, report=report)
 
     watch.check()
     watch.deadline = time.monotonic() - 1

@@ -9,10 +9,11 @@ from django.db import IntegrityError, transaction
 from django.db.models.functions import Now
 
 from generation import dispatch, housekeeping, operations
+from generation.events.progress import ProgressReport
 from generation.lifecycle import Status
 from generation.models import Generation, WebhookEvent
 from generation.models.webhook import Kind, State
-from generation.watch import REPORT_SECONDS, Watch
+from generation.watch import TELL_SECONDS, Watch
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -130,7 +131,7 @@ def test_a_cancel_sends_its_event_at_once(broker, django_capture_on_commit_callb
 def test_what_the_broker_did_not_take_is_sent_by_the_housekeeper(dead_broker, monkeypatch, redis_server):
     generation = make_generation()
     generation.withdraw()
-    assert dispatch.tell(generation) == 0
+    assert dispatch.notify(generation) == 0
     assert WebhookEvent.objects.due().exists()
 
     monkeypatch.undo()
@@ -164,15 +165,16 @@ def test_old_progress_is_removed_and_nothing_else():
 
 
 def watch(**fields) -> Watch:
-    return Watch(claim_token=uuid4(), task_id="1", total=20, report_to=uuid4(), **fields)
+    report = ProgressReport(factories.make_generation())
+    return Watch(claim_token=uuid4(), task_id="1", total=20, report=report, webhook_for=uuid4(), **fields)
 
 
 def test_progress_is_news_once_there_is_some_and_not_too_often():
     assert watch(step=1).has_news(now=0.0)
     assert not watch(step=0).has_news(now=0.0)
-    assert not watch(step=2, reported_step=1, reported_at=0.0).has_news(now=REPORT_SECONDS / 2)
-    assert watch(step=2, reported_step=1, reported_at=0.0).has_news(now=REPORT_SECONDS)
-    assert not watch(step=2, reported_step=2, reported_at=0.0).has_news(now=REPORT_SECONDS)
+    assert not watch(step=2, told_step=1, told_at=0.0).has_news(now=TELL_SECONDS / 2)
+    assert watch(step=2, told_step=1, told_at=0.0).has_news(now=TELL_SECONDS)
+    assert not watch(step=2, told_step=2, told_at=0.0).has_news(now=TELL_SECONDS)
 
 
 def test_the_last_step_is_no_news_for_the_end_follows():
