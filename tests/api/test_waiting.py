@@ -6,11 +6,13 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from django.db import connection
 
 from api.models import ApiKey
 from generation import operations
+from generation.events.publisher import tell
 from generation.lifecycle import CancelReason, Status
-from generation.models import Generation
+from generation.models import Attempt, Generation
 from tests import factories
 from tests.serving import serving
 
@@ -35,8 +37,23 @@ def server(broker, user, model):
 @pytest.fixture
 def later():
     """`later(do)` does something in a thread of its own while the test waits for an answer."""
+
+    def apart(do, *arguments):
+        try:
+            return do(*arguments)
+        finally:
+            connection.close()
+
     with ThreadPoolExecutor(4) as threads:
-        yield threads.submit
+        futures = []
+
+        def begin(do, *arguments):
+            futures.append(threads.submit(apart, do, *arguments))
+            return futures[-1]
+
+        yield begin
+    for future in futures:
+        future.result()
 
 
 def wait_until(is_so) -> None:
@@ -46,6 +63,14 @@ def wait_until(is_so) -> None:
         pause.wait(0.01)
 
 
+def claim(generation: Generation) -> Attempt:
+    """Claim it, whichever of its dispatches is the latest by now."""
+    device = factories.make_device()
+    while not (attempt := generation.claim(device=device, dispatch_no=generation.dispatch_no)):
+        generation.refresh_from_db()
+    return attempt
+
+
 def finish(status: Status) -> None:
     """Give the one generation its end, as a worker would, once it is there."""
     wait_until(lambda: Generation.objects.exists())
@@ -53,13 +78,12 @@ def finish(status: Status) -> None:
     if status == Status.CANCELLED:
         operations.cancel(generation)
         return
-    while not (attempt := generation.claim(device=factories.make_device(), dispatch_no=generation.dispatch_no)):
-        generation.refresh_from_db()
+    attempt = claim(generation)
     if status == Status.FAILED:
         generation.fail(attempt, code="out_of_memory", detail="Too large.")
     else:
         generation.succeed(attempt, images=[])
-    operations.tell(generation)
+    tell(generation)
 
 
 @pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.FAILED, Status.CANCELLED])
@@ -153,9 +177,7 @@ def test_a_client_that_hangs_up_may_have_asked_for_a_cancel(server):
 def test_a_running_one_is_asked_to_stop(server, later):
     def start():
         wait_until(lambda: Generation.objects.exists())
-        generation = Generation.objects.get()
-        while not generation.claim(device=factories.make_device(), dispatch_no=generation.dispatch_no):
-            generation.refresh_from_db()
+        claim(Generation.objects.get())
 
     later(start)
     hang_up_while_waiting(server, on_disconnect="cancel")
