@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable
 
 from celery import current_app
+from django.db.models import QuerySet
 from kombu.exceptions import OperationalError
 
 from generation.models import Device, DiffusionModel, Generation, WebhookEvent
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 RUN_TASK = "generation.run"
 DELIVER_TASK = "generation.deliver"
 IO_QUEUE = "io"
+IO_WINDOW = 100  # messages about webhooks that the broker holds; slow receivers must not fill it
 WINDOW_PER_SLOT = 2
 SMALLEST_WINDOW = 2
 PINNED_AT_ONCE = 20
@@ -113,10 +115,12 @@ def notify(generation: Generation) -> int:
     return publish_events(WebhookEvent.objects.due().filter(generation=generation))
 
 
-def publish_events(events: Iterable[WebhookEvent]) -> int:
-    """Publish webhook events until the broker fails; returns how many it took."""
+def publish_events(events: QuerySet[WebhookEvent]) -> int:
+    """Publish due webhook events until the broker fails or holds enough of them; returns how many it took."""
+    due = list(events[:IO_WINDOW])
+    room = max(0, IO_WINDOW - WebhookEvent.objects.dispatched().count()) if due else 0
     published = 0
-    for event in events:
+    for event in due[:room]:
         if is_paused():
             break
         published += publish_event(event)

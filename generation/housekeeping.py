@@ -68,7 +68,7 @@ def end_overdue() -> int:
 
 def send_webhooks() -> int:
     """Publish the webhook events that are due: those whose message was lost, and those to be tried again."""
-    return dispatch.publish_events(WebhookEvent.objects.due()[:BATCH])
+    return dispatch.publish_events(WebhookEvent.objects.due())
 
 
 def forget_progress() -> int:

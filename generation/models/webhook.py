@@ -103,6 +103,10 @@ class WebhookEventQuerySet(models.QuerySet["WebhookEvent"]):
         """Those that are still to be delivered."""
         return self.filter(state=State.PENDING)
 
+    def dispatched(self) -> "WebhookEventQuerySet":
+        """Those with a message on the way: the window that the broker holds."""
+        return self.exclude(dispatched_at=None)
+
     def due(self) -> "WebhookEventQuerySet":
         """Those to be delivered now, the oldest first."""
         return self.pending().filter(due_at__lte=Now()).order_by("due_at")
@@ -121,6 +125,7 @@ class WebhookEvent(models.Model):
     )
     tries = models.PositiveIntegerField(default=0, help_text="Tries so far, since it was last resent.")
     due_at = models.DateTimeField(db_default=Now(), null=True)
+    dispatched_at = models.DateTimeField(null=True, help_text="Since when a message for it is on the way.")
 
     objects = WebhookEventQuerySet.as_manager()
 
@@ -128,6 +133,7 @@ class WebhookEvent(models.Model):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["due_at"], name="webhook_events_due", condition=Q(state=State.PENDING)),
+            models.Index(fields=["dispatched_at"], name="webhook_events_dispatched", condition=~Q(dispatched_at=None)),
             models.Index(fields=["created_at"], name="webhook_progress_by_age", condition=Q(kind=Kind.PROGRESS)),
         ]
         constraints = [
@@ -141,15 +147,15 @@ class WebhookEvent(models.Model):
 
     def mark_dispatched(self) -> bool:
         """Take the right to publish a message for it; False if somebody else did or it is not due."""
-        return self._update(Q(due_at__lte=Now()), due_at=Now() + TIME_TO_DELIVER)
+        return self._update(Q(due_at__lte=Now()), due_at=Now() + TIME_TO_DELIVER, dispatched_at=Now())
 
     def unmark_dispatched(self) -> bool:
         """Note that no message was taken, so that it is published anew at once."""
-        return self._update(Q(), due_at=Now())
+        return self._update(Q(), due_at=Now(), dispatched_at=None)
 
     def claim(self, *, tries: int) -> bool:
         """Take the right to deliver it; False if a message is stale or comes twice."""
-        return self._update(Q(tries=tries), tries=tries + 1, due_at=Now() + TIME_TO_DELIVER)
+        return self._update(Q(tries=tries), tries=tries + 1, due_at=Now() + TIME_TO_DELIVER, dispatched_at=None)
 
     def succeed(self) -> bool:
         """The receiver has it."""

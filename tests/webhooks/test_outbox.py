@@ -153,6 +153,17 @@ def test_a_message_that_was_lost_is_made_anew(broker):
     assert str(event.pk) in json.dumps(messages(broker)[0]["headers"])
 
 
+def test_the_broker_holds_only_so_many_and_gets_more_as_they_are_taken(broker, monkeypatch):
+    monkeypatch.setattr(dispatch, "IO_WINDOW", 2)
+    events = [factories.make_webhook_event() for _ in range(3)]
+    assert (housekeeping.send_webhooks(), housekeeping.send_webhooks()) == (2, 0)
+
+    WebhookEvent.objects.get(pk=events[0].pk).claim(tries=0)
+
+    assert housekeeping.send_webhooks() == 1
+    assert len(messages(broker)) == 3
+
+
 def test_old_progress_is_removed_and_nothing_else():
     old = Now() - timedelta(hours=25)
     generation = factories.make_generation(status=Status.SUCCEEDED)
