@@ -150,7 +150,7 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="webhookevent",
             index=models.Index(
-                condition=models.Q(("dispatched_at", None), _negated=True),
+                condition=models.Q(("dispatched_at__isnull", False)),
                 fields=["dispatched_at"],
                 name="webhook_events_dispatched",
             ),

@@ -133,7 +133,9 @@ class WebhookEvent(models.Model):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["due_at"], name="webhook_events_due", condition=Q(state=State.PENDING)),
-            models.Index(fields=["dispatched_at"], name="webhook_events_dispatched", condition=~Q(dispatched_at=None)),
+            models.Index(
+                fields=["dispatched_at"], name="webhook_events_dispatched", condition=Q(dispatched_at__isnull=False)
+            ),
             models.Index(fields=["created_at"], name="webhook_progress_by_age", condition=Q(kind=Kind.PROGRESS)),
         ]
         constraints = [
