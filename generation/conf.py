@@ -25,6 +25,7 @@ class Configuration:
     compiles: bool
     redis_url: str
     redis_prefix: str
+    has_previews: bool
 
 
 def configuration() -> Configuration:
@@ -44,4 +45,5 @@ def configuration() -> Configuration:
         compiles=settings.COMPILE,
         redis_url=settings.EVENTS_URL,
         redis_prefix=settings.BROKER_PREFIX,
+        has_previews=settings.PREVIEWS,
     )
