@@ -3,13 +3,16 @@
 from django.urls import include, path
 from rest_framework.routers import DefaultRouter
 
+from api.batches.views import BatchViewSet
 from api.events.views import EventsView, GenerationEventsView
 from api.generations.images import ImageView, ThumbnailView
 from api.generations.views import GenerationViewSet
 from api.registry.views import DiffusionModelViewSet
+from api.webhooks.views import WebhookSecretView
 
 router = DefaultRouter(use_regex_path=False)
 router.register("generations", GenerationViewSet, basename="generation")
+router.register("batches", BatchViewSet, basename="batch")
 router.register("models", DiffusionModelViewSet, basename="model")
 
 urlpatterns = [
@@ -22,5 +25,6 @@ urlpatterns = [
         ThumbnailView.as_view(),
         name="generation-thumbnail",
     ),
+    path("webhook-secret/", WebhookSecretView.as_view(), name="webhook-secret"),
     path("auth/", include("rest_framework.urls")),
 ]

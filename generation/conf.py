@@ -18,6 +18,7 @@ class Configuration:
     sweep_seconds: float
     redispatch: timedelta
     max_attempts: int
+    webhooks_may_be_private: bool
     slots: dict[str, int]
     hang_seconds: float
     engine_dir: Path
@@ -37,6 +38,7 @@ def configuration() -> Configuration:
         sweep_seconds=settings.SWEEP_SECONDS,
         redispatch=timedelta(seconds=settings.REDISPATCH_SECONDS),
         max_attempts=settings.MAX_ATTEMPTS,
+        webhooks_may_be_private=settings.WEBHOOKS_MAY_BE_PRIVATE,
         slots={"cuda": settings.GPU_SLOTS, "cpu": settings.CPU_SLOTS},
         hang_seconds=settings.HANG_SECONDS,
         engine_dir=settings.ENGINE_DIR,

@@ -6,16 +6,23 @@ database, where order is a query, a cancel is an UPDATE, and nothing is lost wit
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable
 
 from celery import current_app
+from django.db import Error
 from kombu.exceptions import OperationalError
 
-from generation.models import Device, DiffusionModel, Generation
+from generation.models import Device, DiffusionModel, Generation, WebhookEvent
+from generation.models.webhook import WebhookEventQuerySet
 
 logger = logging.getLogger(__name__)
 
 RUN_TASK = "generation.run"
+DELIVER_TASK = "generation.deliver"
+IO_QUEUE = "io"
+IO_WINDOW = 100  # webhooks that are under way: the rest waits in the database
+IO_SHARE = 4  # of these, those of one owner: a slow receiver must not take all threads of an `io` worker
 WINDOW_PER_SLOT = 2
 SMALLEST_WINDOW = 2
 PINNED_AT_ONCE = 20
@@ -50,6 +57,11 @@ def top_up(model: DiffusionModel) -> int:
         return publish_all(generation for generation in in_line if generation.dispatched_at is None)
     room = max(0, window(model) - waiting.dispatched().count())
     return publish_all(waiting.undispatched()[:room])
+
+
+def top_up_all(models: Iterable[DiffusionModel]) -> int:
+    """Fill the windows of several models; returns how many messages that took."""
+    return sum(top_up(model) for model in models)
 
 
 def publish_pinned() -> int:
@@ -94,6 +106,51 @@ def publish(generation: Generation) -> bool:
     except (OperationalError, OSError) as error:
         logger.warning("The broker took no message (%s); generation %s waits in the database.", error, generation)
         generation.unmark_dispatched()
+        pause()
+        return False
+    return True
+
+
+def notify(generation: Generation) -> int:
+    """Publish what is to be told of `generation` by webhooks now; returns how many messages that took.
+
+    It never raises, for whoever has moved a generation has more to do; the housekeeper publishes what is left.
+    """
+    if not generation.webhook_url:
+        return 0
+    try:
+        return publish_events(WebhookEvent.objects.due().filter(generation=generation))
+    except Error as error:
+        logger.warning("The webhooks of %s wait, the database answers: %s", generation, error)
+        return 0
+
+
+def publish_events(events: WebhookEventQuerySet) -> int:
+    """Publish due webhook events as far as there is room, for all of them and for each owner; returns how many."""
+    due = list(events.first_of_each_owner(IO_SHARE).select_related("generation")[:IO_WINDOW])
+    under_way = WebhookEvent.objects.dispatched() if due else WebhookEvent.objects.none()
+    by_owner = Counter(under_way.values_list("generation__owner", flat=True))
+    published = 0
+    for event in due:
+        owner = event.generation.owner_id
+        if is_paused() or by_owner.total() >= IO_WINDOW:
+            break
+        if by_owner[owner] < IO_SHARE and publish_event(event):
+            by_owner[owner] += 1
+            published += 1
+    return published
+
+
+def publish_event(event: WebhookEvent) -> bool:
+    """Send one message for an event that is due; False if it is not, or the broker did not take it."""
+    if not event.mark_dispatched():
+        return False
+    arguments = [str(event.pk), event.tries]
+    try:
+        current_app.send_task(DELIVER_TASK, args=arguments, task_id=f"{event.pk}:{event.tries}", queue=IO_QUEUE)
+    except (OperationalError, OSError) as error:
+        logger.warning("The broker took no message (%s); webhook %s waits in the database.", error, event)
+        event.unmark_dispatched()
         pause()
         return False
     return True

@@ -14,10 +14,10 @@ from generation.engines.encoding import encode_all
 from generation.engines.errors import DeviceLost, EngineError, ModelUnavailable
 from generation.engines.types import GeneratedImages, ImageRequest
 from generation.events.publisher import tell
-from generation.lifecycle import Status
+from generation.lifecycle import CancelReason, Status
 from generation.models import Attempt, Generation, Image
 from generation.storage import Picture, StorageUnavailable
-from generation.watch import CancelRequested, ClaimLost, Draining, Watch
+from generation.watch import CancelRequested, ClaimLost, DeadlinePassed, Draining, Watch
 from generation.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,9 @@ def run_dispatched(generation_id: UUID, dispatch_no: int, worker: Worker) -> Non
             logger.info("%s was claimed or cancelled meanwhile; nothing to do.", generation)
             return
         tell(generation)
+        dispatch.notify(generation)
         run_claimed(generation, attempt, fault, worker=worker)
+    dispatch.notify(generation)
     dispatch.top_up(generation.model)
 
 
@@ -166,6 +168,9 @@ def give_back(generation: Generation, attempt: Attempt, error: BaseException, *,
     match error:
         case CancelRequested():
             has_moved = settle(lambda: generation.cancel(attempt, step=watch.step))
+        case DeadlinePassed():
+            reason = CancelReason.DEADLINE
+            has_moved = settle(lambda: generation.cancel(attempt, step=watch.step, reason=reason))
         case Draining():
             has_moved = settle(
                 lambda: generation.release(attempt, step=watch.step) or generation.cancel(attempt, step=watch.step)

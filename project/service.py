@@ -16,7 +16,7 @@ from project.address import check_port, local_url
 from project.client import Client, PictureFailed
 from project.devices import DeviceSlot
 from project.first_run import Credentials, ensure_credentials
-from project.processes import flower_spec, housekeeper_spec, web_spec, worker_specs
+from project.processes import flower_spec, housekeeper_spec, io_spec, web_spec, worker_specs
 from project.supervisor import Supervisor
 
 FIRST_PROMPT = "a red apple"
@@ -28,7 +28,7 @@ class BrokerUnavailable(Exception):
 
 @dataclass(frozen=True)
 class Service:
-    """Web, workers, housekeeper and, unless it is to run for a moment only, Flower."""
+    """Web, workers, the sender of webhooks, housekeeper and, unless it is to run for a moment only, Flower."""
 
     devices: list[DeviceSlot]
     port: int
@@ -59,7 +59,8 @@ class Service:
         if embedded_redis.is_wanted():
             await supervisor.start(embedded_redis.redis_spec())
         flower = [flower_spec()] if self.has_flower else []
-        await supervisor.start(web_spec(port=self.port), *worker_specs(self.devices), housekeeper_spec(), *flower)
+        workers = [*worker_specs(self.devices), io_spec()]
+        await supervisor.start(web_spec(port=self.port), *workers, housekeeper_spec(), *flower)
 
 
 def check_broker() -> None:

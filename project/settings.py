@@ -13,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from project.environment import Environment, read_dotenv
 from project.secrets import make_private, read_or_create
 from project.static_headers import add_security_headers
+from project.theme import UNFOLD  # noqa: F401  Django looks for it here
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 read_dotenv(BASE_DIR / ".env")
@@ -218,6 +219,7 @@ COMPILE = env.bool("PICTOR_COMPILE", default=False)
 HANG_SECONDS = env.seconds("PICTOR_HANG_SECONDS", default=600)
 PREVIEWS = env.bool("PICTOR_PREVIEWS", default=True)
 ENGINE_DIR = DATA_DIR / "engine"
+WEBHOOKS_MAY_BE_PRIVATE = env.bool("PICTOR_WEBHOOKS_MAY_BE_PRIVATE", default=False)
 
 # --- Images -----------------------------------------------------------------------------------------------
 
@@ -261,18 +263,6 @@ if S3_BUCKET:
 # --- Pages ------------------------------------------------------------------------------------------------
 
 FLOWER_PORT = env.port("PICTOR_FLOWER_PORT", default=5555)
-UNFOLD = {
-    "SITE_TITLE": "Pictor",
-    "SITE_HEADER": "Pictor",
-    "SITE_SUBHEADER": "Prompts become pictures",
-    "SITE_URL": "/api/",
-    "SITE_SYMBOL": "brush",
-    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "project.pages.favicon"}],
-    "SHOW_HISTORY": False,
-    "SHOW_BACK_BUTTON": True,
-    "SIDEBAR": {"navigation": "project.pages.sidebar"},
-    "DASHBOARD_CALLBACK": "project.pages.dashboard",
-}
 
 # --- Logs -------------------------------------------------------------------------------------------------
 

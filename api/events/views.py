@@ -100,7 +100,7 @@ def look_at_all(request: Request) -> View:
     """All that the user has waiting or running, the oldest first; of very many only the beginning."""
     authenticate_again(request)
     unfinished = Generation.objects.owned_by(user_of(request)).unfinished()
-    oldest = list(unfinished.select_related("model").order_by("id")[:MOST_IN_A_SNAPSHOT])
+    oldest = list(unfinished.select_related("model").order_by("arrival")[:MOST_IN_A_SNAPSHOT])
     wanted = Q(pk__in=[generation.pk for generation in oldest])
     positions = {generation.pk: generation.position for generation in Generation.objects.in_line(wanted).only("pk")}
     for generation in oldest:

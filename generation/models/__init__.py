@@ -1,9 +1,21 @@
 """The domain's tables."""
 
 from generation.models.attempt import Attempt
+from generation.models.batch import Batch
 from generation.models.device import Device
 from generation.models.diffusion_model import DiffusionModel
 from generation.models.generation import Generation
 from generation.models.image import Image
+from generation.models.webhook import WebhookAccount, WebhookDelivery, WebhookEvent
 
-__all__ = ["Attempt", "Device", "DiffusionModel", "Generation", "Image"]
+__all__ = [
+    "Attempt",
+    "Batch",
+    "Device",
+    "DiffusionModel",
+    "Generation",
+    "Image",
+    "WebhookAccount",
+    "WebhookDelivery",
+    "WebhookEvent",
+]

@@ -1,0 +1,198 @@
+"""From requests to stored rows: once per key, once per id, and of a batch all or none."""
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cache
+from typing import TypeVar
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db.models.functions import Now
+
+from generation import dispatch
+from generation.errors import IdTaken, InFlight, InvalidParameters, KeyReused
+from generation.events.publisher import tell
+from generation.models import Batch, Device, Generation, WebhookAccount
+from generation.models.generation import MAX_SEED
+from generation.models.webhook import finished_only
+from generation.parameters import FindModel, Parameters, find_model, resolve
+from generation.terms import Asked, check_terms, fingerprint
+
+PARAMETERS_OF_A_ROW = tuple(Parameters.__dataclass_fields__)
+LARGEST_BATCH = 100
+LONGEST_WAIT_FOR_A_TWIN = "2s"
+LOCK_NOT_AVAILABLE = "55P03"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
+
+FindAccount = Callable[[AbstractBaseUser], WebhookAccount | None]
+Made = TypeVar("Made", Generation, Batch)
+
+
+def submit_one(asked: Asked, *, owner: AbstractBaseUser, pinned_to: Device | None = None) -> Generation:
+    """Store one request, or return what an earlier one with the same key or id has made."""
+    mark = fingerprint(asked)
+
+    def store() -> Generation:
+        generation = draw_up(asked, mark, owner=owner)
+        generation.pinned_to = pinned_to
+        with transaction.atomic():
+            generation.save(force_insert=True)
+            transaction.on_commit(lambda: tell(generation), robust=True)
+            transaction.on_commit(lambda: dispatch.send_off(generation), robust=True)
+        if asked.terms.deadline_seconds is not None:
+            del generation.deadline_at  # the database has computed it: Django reads it when it is asked for
+        return generation
+
+    def find() -> Generation | None:
+        return find_earlier(asked, mark, owner=owner)
+
+    has_a_name = bool(asked.terms.id or asked.terms.idempotency_key)
+    return once(store, find) if has_a_name else store()
+
+
+def submit_many(requests: Sequence[Asked], *, owner: AbstractBaseUser, idempotency_key: str = "") -> Batch:
+    """Store all of the requests as a batch, or none, or return what an earlier one with the same key has made."""
+    mark = fingerprint(*requests)
+
+    def store() -> Batch:
+        batch = Batch(owner_id=owner.pk, size=len(requests), idempotency_key=idempotency_key, fingerprint=mark)
+        generations = draw_up_all(requests, batch=batch, owner=owner)
+        models = {generation.model for generation in generations}
+        with transaction.atomic():
+            batch.save(force_insert=True)
+            Generation.objects.bulk_create(generations)
+            transaction.on_commit(lambda: tell_all(generations), robust=True)
+            transaction.on_commit(lambda: dispatch.top_up_all(models), robust=True)
+        return batch
+
+    def find() -> Batch | None:
+        return checked(next(iter(Batch.objects.owned_by(owner).with_key(idempotency_key)), None), mark)
+
+    return once(store, find) if idempotency_key else store()
+
+
+def tell_all(generations: Sequence[Generation]) -> None:
+    """Tell who listens of several new generations."""
+    for generation in generations:
+        tell(generation)
+
+
+def once(store: Callable[[], Made], find: Callable[[], Made | None]) -> Made:
+    """What `find` finds, or else what `store` stores; of several at the same time, one stores.
+
+    The unique constraints decide, in the transaction that creates. Raises InFlight where the first one takes long.
+    """
+    if known := find():
+        return known
+    try:
+        with bounded_wait():
+            return store()
+    except IntegrityError:
+        if known := find():  # somebody else was faster
+            return known
+        raise
+
+
+@contextmanager
+def bounded_wait() -> Iterator[None]:
+    """Raise InFlight rather than wait long for another transaction that stores the same key or id.
+
+    On SQLite writers wait for each other anyway, and the second one finds what the first has stored.
+    """
+    if connection.vendor != "postgresql":
+        yield
+        return
+    try:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT set_config('lock_timeout', %s, true)", [LONGEST_WAIT_FOR_A_TWIN])
+            yield
+    except OperationalError as error:
+        if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+            raise
+        raise InFlight("The same request is being stored right now. Send it again in a second.") from error
+
+
+def find_earlier(asked: Asked, mark: str, *, owner: AbstractBaseUser) -> Generation | None:
+    """What an earlier request with the same id, or else the same key, has made.
+
+    Raises IdTaken or KeyReused if that was another request.
+    """
+    terms = asked.terms
+    generations = Generation.objects.select_related("model")
+    if terms.id is None:
+        return checked(next(iter(generations.owned_by(owner).with_key(terms.idempotency_key)), None), mark)
+    known = generations.filter(pk=terms.id).first()
+    if known and (known.owner_id != owner.pk or known.fingerprint != mark):
+        raise IdTaken(f"The id {terms.id} is in use for another request. Choose a new one.")
+    return checked(known, mark)
+
+
+def checked(known: Made | None, mark: str) -> Made | None:
+    """What is known under a key, marked as a replay; raises KeyReused if it was made of another request."""
+    if known is None:
+        return None
+    if known.fingerprint != mark:
+        raise KeyReused("This idempotency key came with another request before. Use a new key for a new request.")
+    known.is_replay = True
+    return known
+
+
+def draw_up_all(requests: Sequence[Asked], *, batch: Batch, owner: AbstractBaseUser) -> list[Generation]:
+    """The rows of a batch; raises InvalidParameters naming what is wrong with which of the requests."""
+    if not 1 <= len(requests) <= LARGEST_BATCH:
+        raise InvalidParameters({"requests": f"A batch has 1 to {LARGEST_BATCH} requests, this one {len(requests)}."})
+    find, find_account = cache(find_model), cache(WebhookAccount.default_of)  # most often it is always the same one
+    generations: list[Generation] = []
+    faults: dict[str, str] = {}
+    for index, asked in enumerate(requests):
+        try:
+            generation = draw_up(asked, fingerprint(asked), owner=owner, find_model=find, find_account=find_account)
+        except InvalidParameters as error:
+            faults |= {f"requests.{index}.{name}": sentence for name, sentence in error.fields.items()}
+        else:
+            generation.batch = batch
+            generations.append(generation)
+    if faults:
+        raise InvalidParameters(faults)
+    return generations
+
+
+def draw_up(
+    asked: Asked,
+    mark: str,
+    *,
+    owner: AbstractBaseUser,
+    find_model: FindModel = find_model,
+    find_account: FindAccount = WebhookAccount.default_of,
+) -> Generation:
+    """The row of one request, not saved; raises InvalidParameters."""
+    wishes, terms = asked.wishes, asked.terms
+    if wishes.priority > 0 and not getattr(owner, "is_staff", False):
+        raise InvalidParameters({"priority": "Only staff may ask for a priority above 0."})
+    check_terms(terms)
+    parameters = resolve(wishes, draw_seed=draw_seed, find_model=find_model)
+    generation = Generation(
+        owner_id=owner.pk,
+        total_steps=parameters.num_inference_steps,
+        idempotency_key=terms.idempotency_key,
+        fingerprint=mark,
+        **{name: getattr(parameters, name) for name in PARAMETERS_OF_A_ROW},
+    )
+    if terms.webhook_url:
+        generation.webhook_url = terms.webhook_url
+        generation.webhook_events = list(dict.fromkeys(terms.webhook_events or finished_only()))
+    elif account := find_account(owner):
+        generation.webhook_url = account.url
+        generation.webhook_events = list(dict.fromkeys(terms.webhook_events or account.events))
+    if terms.id is not None:
+        generation.id = terms.id
+    if terms.deadline_seconds is not None:
+        generation.deadline_at = Now() + timedelta(seconds=terms.deadline_seconds)
+    return generation
+
+
+def draw_seed() -> int:
+    """A seed that nobody can guess, with room above it for the seeds of many images."""
+    return secrets.randbelow(MAX_SEED - 1000)
