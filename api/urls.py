@@ -8,6 +8,7 @@ from api.generations.views import GenerationViewSet
 from api.registry.views import DiffusionModelViewSet
 
 router = DefaultRouter(use_regex_path=False)
+router.include_format_suffixes = False  # a second path to everything; `Accept` and `?format=` say which format
 router.register("generations", GenerationViewSet, basename="generation")
 router.register("models", DiffusionModelViewSet, basename="model")
 
