@@ -10,6 +10,7 @@ from rest_framework.request import Request
 
 from api.models import ApiKey, Scope
 from generation.models import Generation
+from generation.quotas import Credential
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView  # at run time it imports this module
@@ -60,6 +61,11 @@ class MayChange(BasePermission):
 def user_of(request: Request) -> User:
     """Who is asking; only for views that let nobody in without authentication, as all of ours."""
     return cast(User, request.user)
+
+
+def credential_of(request: Request) -> Credential | None:
+    """The API key that was used, as the domain knows it; None for a session."""
+    return request.auth.credential if isinstance(request.auth, ApiKey) else None
 
 
 def oversees(request: Request) -> bool:

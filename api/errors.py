@@ -12,9 +12,21 @@ from drf_standardized_errors.types import ErrorResponse
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 
-from generation.errors import AlreadyFinished, GenerationError, InvalidParameters, NotFinished, NotRetryable
+from api.rate_limits import remember
+from generation.errors import (
+    AlreadyFinished,
+    GenerationError,
+    InvalidParameters,
+    LimitReached,
+    NotFinished,
+    NotRetryable,
+    ServiceFull,
+)
+from generation.quotas import Quota
 
 PROBLEM_TYPE = "application/problem+json"
+# Of draft-ietf-httpapi-ratelimit-headers-10, section 5.1.
+QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 
 
 class Conflict(exceptions.APIException):
@@ -30,7 +42,22 @@ class Unavailable(exceptions.APIException):
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_code = "unavailable"
     default_detail = "The database does not answer right now. Try again in a few seconds."
-    wait = 5
+
+    def __init__(self, detail: str | None = None, code: str | None = None, *, wait: int = 5) -> None:
+        super().__init__(detail, code)
+        self.wait = wait
+
+
+class TooMuch(exceptions.APIException):
+    """More than the user, or the key in use, may have; `wait` is None where asking again will not help."""
+
+    status_code = status.HTTP_429_TOO_MANY_REQUESTS
+    default_code = "limit_reached"
+
+    def __init__(self, detail: str, *, quotas: tuple[Quota, ...], wait: int | None) -> None:
+        super().__init__(detail)
+        self.quotas = quotas
+        self.wait = wait
 
 
 CONFLICTS: dict[type[GenerationError], str] = {
@@ -52,6 +79,10 @@ class ProblemHandler(ExceptionHandler):
             )
         if type(exc) in CONFLICTS:
             return Conflict(str(exc), code=CONFLICTS[type(exc)])  # type: ignore[index]
+        if isinstance(exc, LimitReached):
+            return TooMuch(str(exc), quotas=exc.exceeded, wait=exc.retry_after_seconds)
+        if isinstance(exc, ServiceFull):
+            return Unavailable(str(exc), code="service_full", wait=exc.retry_after_seconds)
         if isinstance(exc, ObjectDoesNotExist):  # deleted by another request while this one was at it
             return exceptions.NotFound()
         if isinstance(exc, (OperationalError, InterfaceError)):
@@ -61,10 +92,17 @@ class ProblemHandler(ExceptionHandler):
     def get_response(self, exc: exceptions.APIException, data: dict[str, Any]) -> Response:
         """Answer as problem+json, unless the browsable API renders the page."""
         response = super().get_response(exc, data)
+        if isinstance(exc, TooMuch):
+            remember(self.context["request"], exc.quotas)
         renderer = getattr(self.context.get("request"), "accepted_renderer", None)
         if renderer is None or renderer.format == "json":
             response.content_type = PROBLEM_TYPE
         return response
+
+    def report_exception(self, exc: exceptions.APIException, response: Response) -> None:
+        """Log what is our fault; that the service is full is no fault, and happens again with every request."""
+        if not isinstance(self.exc, ServiceFull):
+            super().report_exception(exc, response)
 
 
 class ProblemFormatter(ExceptionFormatter):
@@ -74,7 +112,11 @@ class ProblemFormatter(ExceptionFormatter):
         """Return the members of the problem detail."""
         if not isinstance(self.exc, exceptions.ValidationError):
             error = error_response.errors[0]
-            return problem(self.exc.status_code, code=error.code, detail=error.detail)
+            shown = problem(self.exc.status_code, code=error.code, detail=error.detail)
+            if isinstance(self.exc, TooMuch):
+                names = [quota.policy for quota in self.exc.quotas]
+                return shown | {"type": QUOTA_EXCEEDED, "violated-policies": names}
+            return shown
         errors = [
             {"pointer": pointer(error.attr), "code": error.code, "detail": error.detail}
             for error in error_response.errors

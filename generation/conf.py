@@ -6,6 +6,8 @@ from pathlib import Path
 
 from django.conf import settings
 
+from generation.quotas import Limits
+
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
@@ -22,6 +24,8 @@ class Configuration:
     hang_seconds: float
     engine_dir: Path
     compiles: bool
+    max_waiting: int | None
+    limits_per_user: Limits
 
 
 def configuration() -> Configuration:
@@ -38,4 +42,11 @@ def configuration() -> Configuration:
         hang_seconds=settings.HANG_SECONDS,
         engine_dir=settings.ENGINE_DIR,
         compiles=settings.COMPILE,
+        max_waiting=settings.MAX_WAITING or None,
+        limits_per_user=Limits(
+            waiting=settings.MAX_WAITING_PER_USER or None,
+            unfinished=settings.MAX_UNFINISHED_PER_USER or None,
+            pixel_steps_per_day=settings.MAX_PIXEL_STEPS_PER_DAY or None,
+            requests_per_minute=settings.MAX_REQUESTS_PER_MINUTE or None,
+        ),
     )

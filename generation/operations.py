@@ -5,27 +5,38 @@ import secrets
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 
-from generation import dispatch, storage
+from generation import admission, dispatch, storage
 from generation.errors import AlreadyFinished, InvalidParameters, NotFinished, NotRetryable
 from generation.lifecycle import Status
 from generation.models import Device, Generation
 from generation.models.generation import MAX_SEED
 from generation.parameters import Parameters, Wishes, resolve
+from generation.quotas import Credential
 
 PARAMETERS_OF_A_ROW = tuple(Parameters.__dataclass_fields__)
 
 
-def submit(wishes: Wishes, *, owner: AbstractBaseUser, pinned_to: Device | None = None) -> Generation:
+def submit(
+    wishes: Wishes,
+    *,
+    owner: AbstractBaseUser,
+    credential: Credential | None = None,
+    pinned_to: Device | None = None,
+) -> Generation:
     """Accept a request: the row is stored, and after the commit it is dispatched as soon as there is room.
 
-    Raises InvalidParameters; then nothing is stored.
+    `quotas` of the returned row tell what is left of the owner's limits and of those of the API key that was used.
+    Raises InvalidParameters, LimitReached or ServiceFull; then nothing is stored.
     """
     if wishes.priority > 0 and not getattr(owner, "is_staff", False):
         raise InvalidParameters({"priority": "Only staff may ask for a priority above 0."})
     parameters = resolve(wishes, draw_seed=draw_seed)
     values = {name: getattr(parameters, name) for name in PARAMETERS_OF_A_ROW}
     with transaction.atomic():
-        generation = Generation(owner_id=owner.pk, pinned_to=pinned_to, **values)
+        quotas = admission.admit([parameters], owner=owner, credential=credential)
+        api_key = credential.name if credential else ""
+        generation = Generation(owner_id=owner.pk, api_key=api_key, pinned_to=pinned_to, **values)
+        generation.quotas = quotas
         generation.total_steps = generation.num_inference_steps
         generation.save(force_insert=True)
         transaction.on_commit(lambda: dispatch.send_off(generation), robust=True)
@@ -51,16 +62,17 @@ def cancel(generation: Generation) -> Generation:
         # Released to the queue between the two updates: it waits again, so it can be withdrawn.
 
 
-def retry(generation: Generation) -> Generation:
-    """Submit the same parameters, seed included, once more. Raises NotRetryable, or InvalidParameters if its
-    model no longer takes them.
+def retry(generation: Generation, *, credential: Credential | None = None) -> Generation:
+    """Submit the same parameters, seed included, once more.
+
+    Raises NotRetryable, InvalidParameters if its model no longer takes them, LimitReached or ServiceFull.
     """
     if generation.status not in (Status.FAILED, Status.CANCELLED):
         raise NotRetryable(f"It is {generation.status}; only failed and cancelled ones can be made again.")
     values = {name: getattr(generation, name) for name in PARAMETERS_OF_A_ROW}
     priority = generation.priority if generation.owner.is_staff else min(generation.priority, 0)
     wishes = Wishes(**values | {"model": generation.model.slug, "priority": priority})
-    return submit(wishes, owner=generation.owner)
+    return submit(wishes, owner=generation.owner, credential=credential)
 
 
 def delete(generation: Generation) -> None:

@@ -50,6 +50,11 @@ class Parameters:
     image_format: str
     priority: int
 
+    @property
+    def pixel_steps(self) -> int:
+        """What it costs to draw, about: pixels × denoise steps of all images."""
+        return self.width * self.height * self.num_inference_steps * self.num_images
+
 
 def resolve(wishes: Wishes, *, draw_seed: Callable[[], int]) -> Parameters:
     """Fill in the model's defaults and check every limit; raises InvalidParameters naming all that is wrong."""

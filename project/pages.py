@@ -47,6 +47,7 @@ PEOPLE = [
     Page("Users", "person", "auth.user"),
     Page("Groups", "group", "auth.group"),
     Page("API keys", "key", "api.apikey"),
+    Page("Limits", "speed", "generation.userlimits"),
 ]
 
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from django.core.exceptions import ImproperlyConfigured
 
 from project.environment import Environment, read_dotenv
+from project.logs import logging_configuration
 from project.secrets import make_private, read_or_create
 from project.static_headers import add_security_headers
 
@@ -79,6 +80,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "api.rate_limits.rate_limit_headers",
     "project.middleware.in_one_thread",
 ]
 
@@ -110,6 +112,7 @@ REST_FRAMEWORK: dict[str, Any] = {
         "rest_framework.permissions.IsAuthenticated",
         "api.authentication.HasScope",
     ],
+    "DEFAULT_THROTTLE_CLASSES": ["api.throttles.RequestsPerMinute"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer", "api.renderers.PageRenderer"],
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
@@ -199,6 +202,11 @@ else:
 # --- Generations ------------------------------------------------------------------------------------------
 
 MAX_PROMPT_LENGTH = env.count("PICTOR_MAX_PROMPT_LENGTH", default=2000)
+MAX_WAITING = env.limit("PICTOR_MAX_WAITING", default=50_000)
+MAX_WAITING_PER_USER = env.limit("PICTOR_MAX_WAITING_PER_USER", default=1000)
+MAX_UNFINISHED_PER_USER = env.limit("PICTOR_MAX_UNFINISHED_PER_USER", default=0)
+MAX_PIXEL_STEPS_PER_DAY = env.limit("PICTOR_MAX_PIXEL_STEPS_PER_DAY", default=0)
+MAX_REQUESTS_PER_MINUTE = env.limit("PICTOR_MAX_REQUESTS_PER_MINUTE", default=0)
 LEASE_SECONDS = env.seconds("PICTOR_LEASE_SECONDS", default=15)
 BEAT_SECONDS = env.seconds("PICTOR_BEAT_SECONDS", default=1)
 if BEAT_SECONDS >= LEASE_SECONDS:
@@ -274,24 +282,4 @@ UNFOLD = {
 # --- Logs -------------------------------------------------------------------------------------------------
 
 LOG_LEVEL = env.choice("PICTOR_LOG_LEVEL", default="INFO", options=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "filters": {"without_revoke_warnings": {"()": "project.logs.WithoutRevokeWarnings"}},
-    "formatters": {"line": {"()": "project.logs.LineFormatter"}},
-    "handlers": {
-        "stderr": {
-            "class": "logging.StreamHandler",
-            "stream": sys.stderr,
-            "formatter": "line",
-            "filters": ["without_revoke_warnings"],
-        }
-    },
-    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
-    "loggers": {
-        "celery": {"level": "WARNING"},
-        "kombu": {"level": "WARNING"},
-        "flower.inspector": {"level": "ERROR"},  # it warns until the first worker has answered
-        "httpx": {"level": "WARNING"},
-    },
-}
+LOGGING = logging_configuration(level=LOG_LEVEL)

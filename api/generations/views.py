@@ -13,10 +13,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
-from api.authentication import HasScope, MayChange, oversees, user_of
+from api.authentication import HasScope, MayChange, credential_of, oversees, user_of
 from api.body import body_of
 from api.generations.filters import GenerationFilters
 from api.generations.serializers import GenerationRequestSerializer, GenerationSerializer
+from api.rate_limits import remember
 from generation import operations
 from generation.lifecycle import Status
 from generation.models import Generation
@@ -76,7 +77,8 @@ class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generatio
         """Submit a generation; what is left out is as the model has it."""
         serializer = GenerationRequestSerializer(data=body_of(request), context=self.get_serializer_context())
         serializer.is_valid(raise_exception=True)
-        generation = operations.submit(serializer.validated_data, owner=user_of(request))
+        wishes, owner = serializer.validated_data, user_of(request)
+        generation = operations.submit(wishes, owner=owner, credential=credential_of(request))
         return self.accepted(generation)
 
     def retrieve(self, request: Request, pk: str) -> Response:
@@ -98,10 +100,13 @@ class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generatio
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, pk: str) -> Response:
         """Submit the parameters of a failed or cancelled generation once more, as a new generation."""
-        return self.accepted(operations.retry(self.get_object()))
+        failed = self.get_object()
+        is_own = failed.owner_id == user_of(request).pk  # else it counts for its owner, who has not used this key
+        return self.accepted(operations.retry(failed, credential=credential_of(request) if is_own else None))
 
     def accepted(self, generation: Generation) -> Response:
         """The 202 that says where to look."""
+        remember(self.request, generation.quotas)
         data = self.shown(generation)
         headers = {"Location": data["links"]["self"], "Retry-After": ASK_AGAIN_AFTER_SECONDS}
         return Response(data, status=status.HTTP_202_ACCEPTED, headers=headers)

@@ -5,5 +5,7 @@ from generation.models.device import Device
 from generation.models.diffusion_model import DiffusionModel
 from generation.models.generation import Generation
 from generation.models.image import Image
+from generation.models.limits import UserLimits
+from generation.models.usage import DailyUsage
 
-__all__ = ["Attempt", "Device", "DiffusionModel", "Generation", "Image"]
+__all__ = ["Attempt", "DailyUsage", "Device", "DiffusionModel", "Generation", "Image", "UserLimits"]

@@ -29,6 +29,7 @@ from generation.models.attempt import Attempt
 from generation.models.device import Device
 from generation.models.diffusion_model import DiffusionModel
 from generation.models.queries import GenerationQuerySet
+from generation.quotas import Quota
 
 if TYPE_CHECKING:
     from generation.models.image import Image
@@ -58,6 +59,9 @@ class Generation(models.Model):
     )
     image_format = models.CharField(max_length=10, default="png")
     priority = models.SmallIntegerField(default=0)
+    api_key = models.CharField(
+        "API key", max_length=25, blank=True, help_text="The beginning of the key it was asked for with, if any."
+    )
     pinned_to = models.ForeignKey(Device, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
 
     status = models.CharField(max_length=10, choices=STATUS_CHOICES, default=Status.QUEUED)
@@ -80,6 +84,7 @@ class Generation(models.Model):
     claim_token = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
 
+    quotas: tuple[Quota, ...] = ()  # what `operations.submit` left of its owner's limits
     position: int | None  # set by who asks for it: `with_position` for many, `position_of` for one
 
     objects = GenerationQuerySet.as_manager()
@@ -89,6 +94,9 @@ class Generation(models.Model):
         indexes = [
             models.Index(fields=["owner", "-id"], name="generations_of_an_owner"),
             models.Index(fields=["status", "model", "-priority", "id"], name="generations_in_line"),
+            models.Index(
+                fields=["owner", "status", "api_key"], name="generations_unfinished", condition=Q(finished_at=None)
+            ),
             models.Index(fields=["claim_token"], name="generations_by_claim", condition=~Q(claim_token=None)),
         ]
 

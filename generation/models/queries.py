@@ -52,6 +52,15 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         """Running ones whose worker has not been heard of within the lease."""
         return self.running().filter(lease_until__lt=Now())
 
+    def unfinished(self) -> "GenerationQuerySet":
+        """Those that wait or run."""
+        # Not by status: SQLite recognizes a partial index only by a condition without parameters.
+        return self.filter(finished_at=None)
+
+    def waiting_count(self) -> int:
+        """How many wait."""
+        return self.filter(status=Status.QUEUED).order_by().count()
+
     def finished(self) -> "GenerationQuerySet":
         """Those that will not change any more."""
         return self.filter(status__in=FINISHED)

@@ -8,6 +8,7 @@ from tests import factories
 
 LISTS = [
     "generation_generation", "generation_diffusionmodel", "generation_device", "auth_user", "auth_group", "api_apikey",
+    "generation_userlimits",
 ]  # fmt: skip
 
 pytestmark = pytest.mark.django_db
@@ -29,6 +30,7 @@ def pages() -> list[str]:
         *(reverse(f"admin:{name}_change", args=[row.pk]) for name, row in rows.items()),
         reverse("admin:generation_diffusionmodel_add"),
         reverse("admin:api_apikey_add"),
+        reverse("admin:generation_userlimits_add"),
         reverse("admin:auth_user_add"),
     ]
 

@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.core.management.base import CommandError, CommandParser
 
-from api.models import ApiKey, Scope, default_scopes
+from api.models import LONGEST_NAME, ApiKey, Scope, default_scopes
 from project.management.plain_command import PlainCommand
 
 LONGEST_DAYS = 36500
@@ -36,9 +36,8 @@ class Command(PlainCommand):
         owner = User.objects.filter(username=user, is_active=True).first()
         if owner is None:
             raise CommandError(f"There is no active user {user!r}. The admin and `manage.py createsuperuser` make one.")
-        longest = ApiKey._meta.get_field("name").max_length
-        if not name.strip() or len(name) > longest:
-            raise CommandError(f"The name must have 1 to {longest} characters.")
+        if not 1 <= len(name.strip()) <= LONGEST_NAME:
+            raise CommandError(f"The name must have 1 to {LONGEST_NAME} characters.")
         if days is not None and not 1 <= days <= LONGEST_DAYS:
             raise CommandError(f"--days must be from 1 to {LONGEST_DAYS}.")
         expiry = None if days is None else timedelta(days=days)
