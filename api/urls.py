@@ -3,6 +3,7 @@
 from django.urls import include, path
 from rest_framework.routers import DefaultRouter
 
+from api.documents import DocumentView, SchemaView
 from api.generations.images import ImageView, ThumbnailView
 from api.generations.views import GenerationViewSet
 from api.registry.views import DiffusionModelViewSet
@@ -20,5 +21,8 @@ urlpatterns = [
         ThumbnailView.as_view(),
         name="generation-thumbnail",
     ),
+    path("schema/", SchemaView.as_view(), name="schema"),
+    path("docs/", DocumentView.as_view(template_name="api/docs.html"), name="docs"),
+    path("redoc/", DocumentView.as_view(template_name="api/redoc.html"), name="redoc"),
     path("auth/", include("rest_framework.urls")),
 ]

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from django.core.exceptions import ImproperlyConfigured
 
+from project import openapi
 from project.environment import Environment, read_dotenv
 from project.logs import logging_configuration
 from project.secrets import make_private, read_or_create
@@ -66,6 +67,8 @@ INSTALLED_APPS = [
     "django_filters",
     "api",  # before rest_framework, whose templates it extends
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "knox",
     "generation",
     "project",
@@ -115,10 +118,12 @@ REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_THROTTLE_CLASSES": ["api.throttles.RequestsPerMinute"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer", "api.renderers.PageRenderer"],
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_SCHEMA_CLASS": "api.openapi.OperationSchema",
     "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
+SPECTACULAR_SETTINGS = openapi.SETTINGS
 DRF_STANDARDIZED_ERRORS = {
     "EXCEPTION_HANDLER_CLASS": "api.errors.ProblemHandler",
     "EXCEPTION_FORMATTER_CLASS": "api.errors.ProblemFormatter",

@@ -16,6 +16,7 @@ from rest_framework.serializers import BaseSerializer
 from api.authentication import HasScope, MayChange, credential_of, oversees, user_of
 from api.body import body_of
 from api.generations.filters import GenerationFilters
+from api.generations.schema import described
 from api.generations.serializers import GenerationRequestSerializer, GenerationSerializer
 from api.rate_limits import remember
 from generation import operations
@@ -44,6 +45,7 @@ class NewestFirst(CursorPagination):
         return cursor
 
 
+@described
 class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generation]):
     """Prompts on their way to pictures.
 
