@@ -4,12 +4,13 @@ from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import InterfaceError, OperationalError
+from django.db import DataError, InterfaceError, OperationalError
 from django.http import HttpRequest, JsonResponse
 from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import ExceptionHandler
 from drf_standardized_errors.types import ErrorResponse
 from rest_framework import exceptions, status
+from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 
 from api.rate_limits import remember
@@ -85,6 +86,8 @@ class ProblemHandler(ExceptionHandler):
             return Unavailable(str(exc), code="service_full", wait=exc.retry_after_seconds)
         if isinstance(exc, ObjectDoesNotExist):  # deleted by another request while this one was at it
             return exceptions.NotFound()
+        if isinstance(exc, DataError):  # what no column could hold, such as a NUL in text
+            return exceptions.ParseError("It holds a value that cannot be stored or looked for.")
         if isinstance(exc, (OperationalError, InterfaceError)):
             return Unavailable()
         return super().convert_known_exceptions(exc)
@@ -92,11 +95,14 @@ class ProblemHandler(ExceptionHandler):
     def get_response(self, exc: exceptions.APIException, data: dict[str, Any]) -> Response:
         """Answer as problem+json, unless the browsable API renders the page."""
         response = super().get_response(exc, data)
+        request = self.context.get("request")
         if isinstance(exc, TooMuch):
-            remember(self.context["request"], exc.quotas)
-        renderer = getattr(self.context.get("request"), "accepted_renderer", None)
-        if renderer is None or renderer.format == "json":
+            remember(request, exc.quotas)
+        renderer = getattr(request, "accepted_renderer", None)
+        if renderer is None or renderer.format != "api":
             response.content_type = PROBLEM_TYPE
+            if request is not None:  # whatever the view renders when all goes well
+                request.accepted_renderer, request.accepted_media_type = JSONRenderer(), PROBLEM_TYPE
         return response
 
     def report_exception(self, exc: exceptions.APIException, response: Response) -> None:

@@ -141,7 +141,7 @@ class OperationSchema(AutoSchema):
                 for response in responses.values():
                     if "$ref" not in response:
                         response["headers"] = RATE_LIMITS | response.get("headers", {})
-            for code in self.problem_codes(takes_a_body="requestBody" in operation):
+            for code in self.problem_codes(operation):
                 responses.setdefault(code, a_problem(int(code)))
             operation["responses"] = dict(sorted(responses.items()))
         return operation
@@ -151,14 +151,15 @@ class OperationSchema(AutoSchema):
         """Whether it answers 401 to who does not say who they are."""
         return any(isinstance(permission, IsAuthenticated) for permission in self.view.get_permissions())
 
-    def problem_codes(self, *, takes_a_body: bool) -> list[str]:
+    def problem_codes(self, operation: dict[str, Any]) -> list[str]:
         """Statuses of the problems that follow from what the operation is."""
         codes = ["400", "406", "503"]
         if self.needs_a_key:
             codes += ["401", "403", "429"]
-        if "{" in self.path:
+        has_pages = any(parameter["name"] == "cursor" for parameter in operation.get("parameters", []))
+        if "{" in self.path or has_pages:  # what the path or the cursor names may be missing
             codes += ["404"]
-        if takes_a_body:
+        if "requestBody" in operation:
             codes += ["413", "415"]
         return codes
 

@@ -84,6 +84,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "api.rate_limits.rate_limit_headers",
+    "api.edges.problem_details",
     "project.middleware.in_one_thread",
 ]
 

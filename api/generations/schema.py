@@ -145,6 +145,7 @@ LOCATION = OpenApiParameter(
 ASK_AGAIN = OpenApiParameter(
     "Retry-After", int, OpenApiParameter.HEADER, response=[202], description="When to look, in seconds."
 )
+MOMENT_OR_BLANK = {"type": "string", "anyOf": [{"format": "date-time"}, {"maxLength": 0}]}  # forms send blanks
 CONFLICT = {409: a_problem(409)}
 EXAMPLES = [
     OpenApiExample("Only a prompt", {"prompt": "a red apple"}, request_only=True),
@@ -173,6 +174,10 @@ described = extend_schema_view(
         operation_id="list_generations",
         summary="List your generations",
         description="Your own, the newest first, in pages that stay put while new ones come in.",
+        parameters=[
+            OpenApiParameter(name, MOMENT_OR_BLANK, description=f"RFC 3339; those that were submitted {name[8:]} it.")
+            for name in ("created_after", "created_before")
+        ],
     ),
     create=extend_schema(
         operation_id="submit_generation",
