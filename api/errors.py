@@ -3,9 +3,10 @@
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import ObjectDoesNotExist
+from django.core.exceptions import ObjectDoesNotExist, RequestDataTooBig, SuspiciousOperation
 from django.db import DataError, InterfaceError, OperationalError
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views import csrf
 from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import ExceptionHandler
 from drf_standardized_errors.types import ErrorResponse
@@ -25,6 +26,7 @@ from generation.errors import (
 )
 from generation.quotas import Quota
 
+UNEXPECTED = "Pictor met an unexpected error; its log has the details."
 PROBLEM_TYPE = "application/problem+json"
 # Of draft-ietf-httpapi-ratelimit-headers-10, section 5.1.
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
@@ -35,6 +37,14 @@ class Conflict(exceptions.APIException):
 
     status_code = status.HTTP_409_CONFLICT
     default_code = "conflict"
+
+
+class TooLarge(exceptions.APIException):
+    """A body larger than is read; behind ASGI it does not get as far (`project/body_limit.py`)."""
+
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_code = "body_too_large"
+    default_detail = "The body of the request is too large. Send a smaller one."
 
 
 class Unavailable(exceptions.APIException):
@@ -86,11 +96,19 @@ class ProblemHandler(ExceptionHandler):
             return Unavailable(str(exc), code="service_full", wait=exc.retry_after_seconds)
         if isinstance(exc, ObjectDoesNotExist):  # deleted by another request while this one was at it
             return exceptions.NotFound()
+        if isinstance(exc, RequestDataTooBig):
+            return TooLarge()
+        if isinstance(exc, SuspiciousOperation):  # too many fields, too many files, and the like
+            return exceptions.ParseError("The request could not be understood. Check its form and its size.")
         if isinstance(exc, DataError):  # what no column could hold, such as a NUL in text
             return exceptions.ParseError("It holds a value that cannot be stored or looked for.")
         if isinstance(exc, (OperationalError, InterfaceError)):
             return Unavailable()
         return super().convert_known_exceptions(exc)
+
+    def convert_unhandled_exceptions(self, exc: Exception) -> exceptions.APIException:
+        """Say nothing about what nobody has foreseen; the log does."""
+        return exc if isinstance(exc, exceptions.APIException) else exceptions.APIException(UNEXPECTED)
 
     def get_response(self, exc: exceptions.APIException, data: dict[str, Any]) -> Response:
         """Answer as problem+json, unless the browsable API renders the page."""
@@ -151,12 +169,21 @@ def answer(status_code: int, *, code: str, detail: str) -> JsonResponse:
 
 def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
     """Django's handler400, for hosts that are not allowed and the like."""
+    if isinstance(exception, RequestDataTooBig):
+        return answer(413, code=TooLarge.default_code, detail=TooLarge.default_detail)
     return answer(400, code="bad_request", detail="The request could not be understood. Check its host and its form.")
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> JsonResponse:
     """Django's handler403."""
     return answer(403, code="permission_denied", detail="This is not allowed for you.")
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Django's CSRF_FAILURE_VIEW: a page for who asked for one."""
+    if "text/html" in request.headers.get("Accept", ""):
+        return csrf.csrf_failure(request, reason)
+    return answer(403, code="csrf_failed", detail="The form's token is missing or old. Load the page once more.")
 
 
 def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
@@ -166,4 +193,4 @@ def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
 
 def server_error(request: HttpRequest) -> JsonResponse:
     """Django's handler500."""
-    return answer(500, code="error", detail="Pictor met an unexpected error; its log has the details.")
+    return answer(500, code="error", detail=UNEXPECTED)

@@ -33,6 +33,7 @@ SECRET_KEY = env.str("PICTOR_SECRET_KEY", default="") or read_or_create(CREDENTI
 HOST = env.str("PICTOR_HOST", default="127.0.0.1")
 PORT = env.port("PICTOR_PORT", default=8000)
 ALLOWED_HOSTS = env.list("PICTOR_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_FAILURE_VIEW = "api.errors.csrf_failure"
 CSRF_TRUSTED_ORIGINS = env.list("PICTOR_CSRF_TRUSTED_ORIGINS", default=[])
 MAX_BODY_BYTES = env.count("PICTOR_MAX_BODY_BYTES", default=1024 * 1024)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
