@@ -206,3 +206,11 @@ def test_a_form_without_the_token_is_a_page_for_who_asked_for_one(user):
     response = browser.post("/api/auth/login/", {"username": "ada", "password": factories.PASSWORD})
 
     assert (response.status_code, response["Content-Type"]) == (403, "text/html; charset=utf-8")
+
+
+def test_a_fault_of_the_domain_looks_as_the_documentation_shows_it(lenient, model):
+    response = lenient.post(URL, {"prompt": "a", "width": 100}, format="json")
+
+    sentence = "100 is not a multiple of 8 from 64 to 512 pixels."
+    assert problem_of(response)["detail"] == f"width: {sentence}"
+    assert response.json()["errors"] == [{"pointer": "/width", "code": "invalid", "detail": sentence}]
