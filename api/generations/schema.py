@@ -48,8 +48,8 @@ class RequestShape(OpenApiSerializerExtension):
     def map_serializer(self, auto_schema: AutoSchema, direction: Direction) -> dict[str, Any]:
         """The schema of the body."""
         schema: dict[str, Any] = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
-        for name, constraints in CONSTRAINTS.items():
-            schema["properties"][name] |= constraints
+        for name in CONSTRAINTS.keys() & schema["properties"].keys():
+            schema["properties"][name] |= CONSTRAINTS[name]
         return schema | {"additionalProperties": False}
 
 

@@ -15,6 +15,7 @@ from rest_framework.test import APIClient
 
 from api.models import ApiKey, Scope
 from generation.lifecycle import Status
+from generation.models import Generation
 from tests import factories
 from tests.api.endpoints import endpoints
 
@@ -74,6 +75,9 @@ MATRIX = {
 }
 
 
+WITH_A_KEY = [endpoint for endpoint, row in MATRIX.items() if row.answers[CALLERS.index("anonymous")] == 401]
+
+
 def test_every_endpoint_is_in_the_matrix():
     assert set(MATRIX) == set(endpoints())
 
@@ -119,18 +123,10 @@ def path_of(route: str, **values: Any) -> str:
 
 @pytest.mark.parametrize("caller", CALLERS)
 @pytest.mark.parametrize("endpoint", MATRIX)
-def test_each_caller_gets_the_answer_of_the_matrix(endpoint, caller, client_for, user, model):
-    method, _, route = endpoint.partition(" ")
-    row = MATRIX[endpoint]
-    generation = factories.make_generation(owner=user, status=row.generation)
-    if row.generation == Status.SUCCEEDED:
-        factories.make_image(generation=generation)
-    path = path_of(route, pk=generation.pk, index=0, slug=model.slug)
-    client = client_for(caller, method)
+def test_each_caller_gets_the_answer_of_the_matrix(endpoint, caller, ask):
+    response = ask(endpoint, caller)
 
-    response = client.generic("GET" if method == "ANY" else method, path, **sent(client, row.body))
-
-    assert response.status_code == row.answers[CALLERS.index(caller)], response.content
+    assert response.status_code == MATRIX[endpoint].answers[CALLERS.index(caller)], response
 
 
 def sent(client: APIClient, body: dict[str, Any]) -> dict[str, Any]:
@@ -139,6 +135,38 @@ def sent(client: APIClient, body: dict[str, Any]) -> dict[str, Any]:
         return {}
     data, content_type = client._encode_data(body, format="json")
     return {"data": data, "content_type": content_type}
+
+
+@pytest.fixture
+def ask(client_for, user, model) -> Callable[[str, str], Any]:
+    """`ask(endpoint, caller)` is the answer to a request as the matrix describes it."""
+
+    def request(endpoint: str, caller: str) -> Any:
+        method, _, route = endpoint.partition(" ")
+        row = MATRIX[endpoint]
+        generation = factories.make_generation(owner=user, status=row.generation)
+        if row.generation == Status.SUCCEEDED:
+            factories.make_image(generation=generation)
+        path = path_of(route, pk=generation.pk, index=0, slug=model.slug)
+        client = client_for(caller, method)
+        return client.generic("GET" if method == "ANY" else method, path, **sent(client, row.body))
+
+    return request
+
+
+@pytest.mark.parametrize("endpoint", WITH_A_KEY)
+def test_every_request_with_a_key_counts_for_requests_per_minute(endpoint, ask, broker, settings):
+    settings.MAX_REQUESTS_PER_MINUTE = 5
+
+    assert '"requests-per-minute";r=4' in ask(endpoint, "owner").get("RateLimit", "")
+
+
+@pytest.mark.parametrize("endpoint", [endpoint for endpoint in WITH_A_KEY if not endpoint.startswith(SAFE)])
+def test_whatever_is_created_with_a_key_knows_that_key(endpoint, ask, user):
+    ask(endpoint, "owner")
+
+    created = Generation.objects.order_by("pk")[1:]
+    assert {generation.api_key for generation in created} <= {ApiKey.objects.get().token_key}
 
 
 @pytest.mark.parametrize("caller", ["stranger", "owner", "staff"])

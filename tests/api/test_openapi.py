@@ -13,6 +13,12 @@ from api.documents import description
 from api.generations.schema import GenerationShape
 from generation.lifecycle import Status
 from tests import factories
+from tests.api.endpoints import endpoints
+
+FOR_PEOPLE = {
+    "GET /api/", "GET /api/docs/", "GET /api/redoc/", "GET /api/schema/",
+    "GET /api/auth/login/", "POST /api/auth/login/", "PUT /api/auth/login/", "POST /api/auth/logout/",
+}  # fmt: skip
 
 pytestmark = pytest.mark.django_db
 
@@ -51,6 +57,18 @@ def test_each_example_of_a_request_works(client_of, staff, model, method, path, 
     response = client_of(staff).generic(method.upper(), path.format(**values), json.dumps(body), media_type)
 
     assert 200 <= response.status_code < 300, response.content
+
+
+def test_every_endpoint_of_the_api_is_described():
+    described = {f"{method.upper()} {path}" for method, path, _ in operations().values()}
+    there = {endpoint.replace(" ", " /") for endpoint in endpoints() if " api/" in endpoint}
+
+    assert {nameless(endpoint) for endpoint in there - FOR_PEOPLE} == {nameless(operation) for operation in described}
+
+
+def nameless(endpoint: str) -> str:
+    """Without the names in the path, which differ: `<uuid:pk>` is described as `{id}`."""
+    return re.sub(r"<[^>]+>|{[^}]+}", "{}", endpoint)
 
 
 def test_every_operation_that_takes_a_body_has_an_example():
