@@ -48,13 +48,19 @@ def scopes(key: ApiKey) -> list[str]:
     return key.scopes
 
 
+@display(description="Scopes")
+def scopes_in_words(key: ApiKey) -> str:
+    """The same, where there is no room for labels."""
+    return ", ".join(key.scopes)
+
+
 @display(description="Works", boolean=True)
 def works(key: ApiKey) -> bool:
     """Whether it has not expired."""
     return not key.has_expired
 
 
-FIXED = ["user", "name", scopes, beginning, "created", "expiry", "last_used_at"]
+FIXED = ["user", "name", scopes_in_words, beginning, "created", "expiry", "last_used_at"]
 
 
 @admin.register(ApiKey)

@@ -22,7 +22,9 @@ class MomentField(IsoDateTimeField):
             return None
         if moment.year < EARLIEST.year:
             return EARLIEST
-        return LATEST if moment.year > LATEST.year else moment
+        if moment.year > LATEST.year:
+            return LATEST
+        return moment.astimezone(UTC)  # PostgreSQL knows no zone that is more than 16 hours away
 
 
 class MomentFilter(filters.IsoDateTimeFilter):

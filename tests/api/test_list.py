@@ -87,6 +87,7 @@ def test_a_filter_that_cannot_be_understood_is_refused(client_of, user, query):
         {"created_after": "0001-01-01T00:00:00+14:00"},
         {"created_before": "9999-12-31T23:59:59-14:00"},
         {"created_after": "2020-02-29t00:00:00z"},
+        {"created_before": "2044-08-18T19:23:26+19:51"},
     ],
 )
 def test_any_time_there_is_can_be_compared_with(client_of, user, query):
