@@ -1,4 +1,4 @@
-"""API keys in the admin: make one and see it once, look when it was used, revoke it."""
+"""API keys in the admin: make one and see it once, look when it was used, limit it, revoke it."""
 
 from typing import Any
 
@@ -14,6 +14,10 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from api.models import ApiKey, Scope, default_scopes
+from generation.models.limits import LimitFields
+
+LIMITS = [field.name for field in LimitFields._meta.get_fields()]
+ABOUT_LIMITS = "For this key alone, within what its user may have. Empty: only the limits of the user count."
 
 
 class ApiKeyForm(forms.ModelForm):
@@ -28,7 +32,7 @@ class ApiKeyForm(forms.ModelForm):
 
     class Meta:
         model = ApiKey
-        fields = ["user", "name", "scopes", "expiry"]
+        fields = ["user", "name", "scopes", "expiry", *LIMITS]
         help_texts = {"expiry": "From then on it is refused. Empty: it works until it is revoked."}
 
 
@@ -44,10 +48,19 @@ def scopes(key: ApiKey) -> list[str]:
     return key.scopes
 
 
+@display(description="Scopes")
+def scopes_in_words(key: ApiKey) -> str:
+    """The same, where there is no room for labels."""
+    return ", ".join(key.scopes)
+
+
 @display(description="Works", boolean=True)
 def works(key: ApiKey) -> bool:
     """Whether it has not expired."""
     return not key.has_expired
+
+
+FIXED = ["user", "name", scopes_in_words, beginning, "created", "expiry", "last_used_at"]
 
 
 @admin.register(ApiKey)
@@ -59,15 +72,22 @@ class ApiKeyAdmin(ModelAdmin):
     list_select_related = ["user"]
     search_fields = ["name", "token_key", "user__username"]
     autocomplete_fields = ["user"]
-    fields = ["user", "name", scopes, beginning, "created", "expiry", "last_used_at"]
 
-    def get_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> list[Any]:
+    def get_fieldsets(self, request: HttpRequest, obj: ApiKey | None = None) -> list[Any]:
         """The form's for a new key; all that is known of an old one."""
-        return ApiKeyForm.Meta.fields if obj is None else self.fields
+        new = ["user", "name", "scopes", "expiry"]
+        limits = ("Limits", {"fields": LIMITS, "description": ABOUT_LIMITS})
+        return [(None, {"fields": new if obj is None else FIXED}), limits]
 
-    def has_change_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
-        """A key is what it was made as; make another one instead."""
-        return False
+    def get_form(self, request: HttpRequest, obj: ApiKey | None = None, change: bool = False, **options: Any) -> Any:
+        """Only the limits of an old key are a form."""
+        if obj is not None:
+            options |= {"form": forms.ModelForm, "fields": LIMITS}
+        return super().get_form(request, obj, change=change, **options)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: ApiKey | None = None) -> list[Any]:
+        """A key is what it was made as; make another one instead. Only its limits may change."""
+        return [] if obj is None else FIXED
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         """Only a superuser makes keys for others, because a key may do what its user may."""
@@ -77,6 +97,9 @@ class ApiKeyAdmin(ModelAdmin):
 
     def save_model(self, request: HttpRequest, obj: ApiKey, form: ApiKeyForm, change: bool) -> None:
         """Draw the key, store its digest, and show the key itself this one time."""
+        if change:
+            super().save_model(request, obj, form, change)
+            return
         obj.digest, token = get_digest_token()
         obj.token_key = token[: CONSTANTS.TOKEN_KEY_LENGTH]
         super().save_model(request, obj, form, change)

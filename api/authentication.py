@@ -12,6 +12,7 @@ from rest_framework.request import Request
 
 from api.models import ApiKey, Scope
 from generation.models import Generation
+from generation.quotas import Credential
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView  # at run time it imports this module
@@ -83,6 +84,11 @@ def authenticate_again(request: Request) -> None:
     if not user.is_active:
         raise AuthenticationFailed("The session has ended.")
     request.user = user
+
+
+def credential_of(request: Request) -> Credential | None:
+    """The API key that was used, as the domain knows it; None for a session."""
+    return request.auth.credential if isinstance(request.auth, ApiKey) else None
 
 
 def oversees(request: Request) -> bool:

@@ -3,15 +3,18 @@
 from http import HTTPStatus
 from typing import Any
 
-from django.core.exceptions import ObjectDoesNotExist
-from django.db import InterfaceError, OperationalError
-from django.http import HttpRequest, JsonResponse
+from django.core.exceptions import ObjectDoesNotExist, RequestDataTooBig, SuspiciousOperation
+from django.db import DataError, InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views import csrf
 from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import ExceptionHandler
 from drf_standardized_errors.types import ErrorResponse
 from rest_framework import exceptions, status
+from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 
+from api.rate_limits import remember
 from generation.errors import (
     AlreadyFinished,
     GenerationError,
@@ -19,11 +22,17 @@ from generation.errors import (
     InFlight,
     InvalidParameters,
     KeyReused,
+    LimitReached,
     NotFinished,
     NotRetryable,
+    ServiceFull,
 )
+from generation.quotas import Quota
 
+UNEXPECTED = "Pictor met an unexpected error; its log has the details."
 PROBLEM_TYPE = "application/problem+json"
+# Of draft-ietf-httpapi-ratelimit-headers-10, section 5.1.
+QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 
 
 class Conflict(exceptions.APIException):
@@ -33,13 +42,36 @@ class Conflict(exceptions.APIException):
     default_code = "conflict"
 
 
+class TooLarge(exceptions.APIException):
+    """A body larger than is read; behind ASGI it does not get as far (`project/body_limit.py`)."""
+
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_code = "body_too_large"
+    default_detail = "The body of the request is too large. Send a smaller one."
+
+
 class Unavailable(exceptions.APIException):
     """Something that Pictor itself needs is away; asking again soon will do."""
 
     status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     default_code = "unavailable"
     default_detail = "The database does not answer right now. Try again in a few seconds."
-    wait = 5
+
+    def __init__(self, detail: str | None = None, code: str | None = None, *, wait: int = 5) -> None:
+        super().__init__(detail, code)
+        self.wait = wait
+
+
+class TooMuch(exceptions.APIException):
+    """More than the user, or the key in use, may have; `wait` is None where asking again will not help."""
+
+    status_code = status.HTTP_429_TOO_MANY_REQUESTS
+    default_code = "limit_reached"
+
+    def __init__(self, detail: str, *, quotas: tuple[Quota, ...], wait: int | None) -> None:
+        super().__init__(detail)
+        self.quotas = quotas
+        self.wait = wait
 
 
 class Unprocessable(exceptions.APIException):
@@ -70,19 +102,43 @@ class ProblemHandler(ExceptionHandler):
             return Unprocessable(str(exc), code="key_reused")
         if type(exc) in CONFLICTS:
             return Conflict(str(exc), code=CONFLICTS[type(exc)])  # type: ignore[index]
+        if isinstance(exc, LimitReached):
+            return TooMuch(str(exc), quotas=exc.exceeded, wait=exc.retry_after_seconds)
+        if isinstance(exc, ServiceFull):
+            return Unavailable(str(exc), code="service_full", wait=exc.retry_after_seconds)
         if isinstance(exc, ObjectDoesNotExist):  # deleted by another request while this one was at it
             return exceptions.NotFound()
+        if isinstance(exc, RequestDataTooBig):
+            return TooLarge()
+        if isinstance(exc, SuspiciousOperation):  # too many fields, too many files, and the like
+            return exceptions.ParseError("The request could not be understood. Check its form and its size.")
+        if isinstance(exc, DataError):  # what no column could hold, such as a NUL in text
+            return exceptions.ParseError("It holds a value that cannot be stored or looked for.")
         if isinstance(exc, (OperationalError, InterfaceError)):
             return Unavailable()
         return super().convert_known_exceptions(exc)
 
+    def convert_unhandled_exceptions(self, exc: Exception) -> exceptions.APIException:
+        """Say nothing about what nobody has foreseen; the log does."""
+        return exc if isinstance(exc, exceptions.APIException) else exceptions.APIException(UNEXPECTED)
+
     def get_response(self, exc: exceptions.APIException, data: dict[str, Any]) -> Response:
         """Answer as problem+json, unless the browsable API renders the page."""
         response = super().get_response(exc, data)
-        renderer = getattr(self.context.get("request"), "accepted_renderer", None)
-        if renderer is None or renderer.format == "json":
+        request = self.context.get("request")
+        if isinstance(exc, TooMuch):
+            remember(request, exc.quotas)
+        renderer = getattr(request, "accepted_renderer", None)
+        if renderer is None or renderer.format != "api":
             response.content_type = PROBLEM_TYPE
+            if request is not None:  # whatever the view renders when all goes well
+                request.accepted_renderer, request.accepted_media_type = JSONRenderer(), PROBLEM_TYPE
         return response
+
+    def report_exception(self, exc: exceptions.APIException, response: Response) -> None:
+        """Log what is our fault; that the service is full is no fault, and happens again with every request."""
+        if not isinstance(self.exc, ServiceFull):
+            super().report_exception(exc, response)
 
 
 class ProblemFormatter(ExceptionFormatter):
@@ -92,7 +148,11 @@ class ProblemFormatter(ExceptionFormatter):
         """Return the members of the problem detail."""
         if not isinstance(self.exc, exceptions.ValidationError):
             error = error_response.errors[0]
-            return problem(self.exc.status_code, code=error.code, detail=error.detail)
+            shown = problem(self.exc.status_code, code=error.code, detail=error.detail)
+            if isinstance(self.exc, TooMuch):
+                names = [quota.policy for quota in self.exc.quotas]
+                return shown | {"type": QUOTA_EXCEEDED, "violated-policies": names}
+            return shown
         errors = [
             {"pointer": pointer(error.attr), "code": error.code, "detail": error.detail}
             for error in error_response.errors
@@ -127,12 +187,21 @@ def answer(status_code: int, *, code: str, detail: str) -> JsonResponse:
 
 def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
     """Django's handler400, for hosts that are not allowed and the like."""
+    if isinstance(exception, RequestDataTooBig):
+        return answer(413, code=TooLarge.default_code, detail=TooLarge.default_detail)
     return answer(400, code="bad_request", detail="The request could not be understood. Check its host and its form.")
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> JsonResponse:
     """Django's handler403."""
     return answer(403, code="permission_denied", detail="This is not allowed for you.")
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Django's CSRF_FAILURE_VIEW: a page for who asked for one."""
+    if "text/html" in request.headers.get("Accept", ""):
+        return csrf.csrf_failure(request, reason)
+    return answer(403, code="csrf_failed", detail="The form's token is missing or old. Load the page once more.")
 
 
 def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
@@ -142,4 +211,4 @@ def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
 
 def server_error(request: HttpRequest) -> JsonResponse:
     """Django's handler500."""
-    return answer(500, code="error", detail="Pictor met an unexpected error; its log has the details.")
+    return answer(500, code="error", detail=UNEXPECTED)

@@ -3,15 +3,18 @@
 from django.db import Error, connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.http import require_safe
 
 from api.errors import answer
 
 
+@require_safe
 def live(request: HttpRequest) -> HttpResponse:
     """200 as long as the process answers at all; touches nothing."""
     return JsonResponse({"status": "ok"})
 
 
+@require_safe
 def ready(request: HttpRequest) -> HttpResponse:
     """200 when the database answers and its tables are up to date, else 503."""
     try:

@@ -4,6 +4,7 @@ from django.urls import include, path
 from rest_framework.routers import DefaultRouter
 
 from api.batches.views import BatchViewSet
+from api.documents import DocumentView, SchemaView
 from api.events.views import EventsView, GenerationEventsView
 from api.generations.images import ImageView, ThumbnailView
 from api.generations.views import GenerationViewSet
@@ -11,6 +12,7 @@ from api.registry.views import DiffusionModelViewSet
 from api.webhooks.views import WebhookSecretView
 
 router = DefaultRouter(use_regex_path=False)
+router.include_format_suffixes = False  # a second path to everything; `Accept` and `?format=` say which format
 router.register("generations", GenerationViewSet, basename="generation")
 router.register("batches", BatchViewSet, basename="batch")
 router.register("models", DiffusionModelViewSet, basename="model")
@@ -26,5 +28,8 @@ urlpatterns = [
         name="generation-thumbnail",
     ),
     path("webhook-secret/", WebhookSecretView.as_view(), name="webhook-secret"),
+    path("schema/", SchemaView.as_view(), name="schema"),
+    path("docs/", DocumentView.as_view(template_name="api/docs.html"), name="docs"),
+    path("redoc/", DocumentView.as_view(template_name="api/redoc.html"), name="redoc"),
     path("auth/", include("rest_framework.urls")),
 ]

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from django.conf import settings
 
+from generation.quotas import Limits
+
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
@@ -26,6 +28,8 @@ class Configuration:
     redis_url: str
     redis_prefix: str
     has_previews: bool
+    max_waiting: int | None
+    limits_per_user: Limits
 
 
 def configuration() -> Configuration:
@@ -46,4 +50,11 @@ def configuration() -> Configuration:
         redis_url=settings.EVENTS_URL,
         redis_prefix=settings.BROKER_PREFIX,
         has_previews=settings.PREVIEWS,
+        max_waiting=settings.MAX_WAITING or None,
+        limits_per_user=Limits(
+            waiting=settings.MAX_WAITING_PER_USER or None,
+            unfinished=settings.MAX_UNFINISHED_PER_USER or None,
+            pixel_steps_per_day=settings.MAX_PIXEL_STEPS_PER_DAY or None,
+            requests_per_minute=settings.MAX_REQUESTS_PER_MINUTE or None,
+        ),
     )

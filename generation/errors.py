@@ -1,6 +1,8 @@
 """What can go wrong in the domain.
 
 GenerationError
+├── LimitReached        the owner, or the API key in use, has as much already as they may have
+├── ServiceFull         as much waits in all as the service takes
 ├── InvalidParameters   a request that no model could serve as asked; names each field
 ├── AlreadyFinished     cancel of a generation that has succeeded or failed
 ├── NotFinished         delete of a generation that still waits or runs
@@ -10,7 +12,9 @@ GenerationError
 └── InFlight            the twin of a request that is still being stored
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+from generation.quotas import Quota
 
 
 class GenerationError(Exception):
@@ -23,6 +27,32 @@ class InvalidParameters(GenerationError):
     def __init__(self, fields: Mapping[str, str]) -> None:
         super().__init__("; ".join(f"{name}: {sentence}" for name, sentence in fields.items()))
         self.fields = dict(fields)
+
+
+class LimitReached(GenerationError):
+    """What is asked for would exceed limits: `exceeded`. `retry_after_seconds` is None where waiting cannot help."""
+
+    def __init__(self, exceeded: Sequence[Quota]) -> None:
+        self.exceeded = tuple(exceeded)
+        waits = [quota.frees_in_seconds for quota in exceeded]
+        self.retry_after_seconds = None if None in waits else max(wait for wait in waits if wait is not None)
+        what = "; ".join(
+            f"{quota.policy}: {quota.limit} {quota.unit}, this would be {quota.used}" for quota in exceeded
+        )
+        advice = (
+            "It asks for more than that alone. Ask for less."
+            if self.retry_after_seconds is None
+            else f"Try again in about {self.retry_after_seconds} s, or ask an administrator for more."
+        )
+        super().__init__(f"More than is allowed ({what}). {advice}")
+
+
+class ServiceFull(GenerationError):
+    """So many generations wait already that the service takes no more for now."""
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        super().__init__(f"Too many generations wait already. Try again in about {retry_after_seconds} s.")
+        self.retry_after_seconds = retry_after_seconds
 
 
 class AlreadyFinished(GenerationError):

@@ -12,6 +12,7 @@ from generation.events.publisher import tell
 from generation.lifecycle import CancelReason, Status
 from generation.models import Batch, Device, Generation
 from generation.parameters import Wishes
+from generation.quotas import Credential
 from generation.submission import PARAMETERS_OF_A_ROW, submit_many, submit_one
 from generation.terms import Asked, Terms
 
@@ -19,22 +20,34 @@ NO_TERMS = Terms()
 
 
 def submit(
-    wishes: Wishes, *, owner: AbstractBaseUser, terms: Terms = NO_TERMS, pinned_to: Device | None = None
+    wishes: Wishes,
+    *,
+    owner: AbstractBaseUser,
+    credential: Credential | None = None,
+    terms: Terms = NO_TERMS,
+    pinned_to: Device | None = None,
 ) -> Generation:
     """Accept a request: the row is stored, and after the commit it is dispatched as soon as there is room.
 
-    What an earlier request with the same key or id has made is returned with `is_replay` set. Raises
-    InvalidParameters, KeyReused, IdTaken or InFlight; then nothing is stored.
+    What an earlier request with the same key or id has made is returned with `is_replay` set; of a new row `quotas`
+    tell what is left of the owner's limits and of those of the API key that was used. Raises InvalidParameters,
+    LimitReached, ServiceFull, KeyReused, IdTaken or InFlight; then nothing is stored.
     """
-    return submit_one(Asked(wishes, terms), owner=owner, pinned_to=pinned_to)
+    return submit_one(Asked(wishes, terms), owner=owner, credential=credential, pinned_to=pinned_to)
 
 
-def submit_batch(requests: Sequence[Asked], *, owner: AbstractBaseUser, idempotency_key: str = "") -> Batch:
+def submit_batch(
+    requests: Sequence[Asked],
+    *,
+    owner: AbstractBaseUser,
+    credential: Credential | None = None,
+    idempotency_key: str = "",
+) -> Batch:
     """Accept up to a hundred requests, all or none; otherwise as `submit`.
 
     A fault is named by its request and its field: `requests.3.width`.
     """
-    return submit_many(requests, owner=owner, idempotency_key=idempotency_key)
+    return submit_many(requests, owner=owner, credential=credential, idempotency_key=idempotency_key)
 
 
 def cancel(generation: Generation, *, reason: CancelReason = CancelReason.REQUEST) -> Generation:
@@ -67,9 +80,10 @@ def cancel_batch(batch: Batch) -> None:
                 cancel(generation)
 
 
-def retry(generation: Generation) -> Generation:
-    """Submit the same parameters, seed included, once more. Raises NotRetryable, or InvalidParameters if its
-    model no longer takes them.
+def retry(generation: Generation, *, credential: Credential | None = None) -> Generation:
+    """Submit the same parameters, seed included, once more.
+
+    Raises NotRetryable, InvalidParameters if its model no longer takes them, LimitReached or ServiceFull.
     """
     if generation.status not in (Status.FAILED, Status.CANCELLED):
         raise NotRetryable(f"It is {generation.status}; only failed and cancelled ones can be made again.")
@@ -77,7 +91,7 @@ def retry(generation: Generation) -> Generation:
     priority = generation.priority if generation.owner.is_staff else min(generation.priority, 0)
     wishes = Wishes(**values | {"model": generation.model.slug, "priority": priority})
     told = Terms(webhook_url=generation.webhook_url, webhook_events=tuple(generation.webhook_events) or None)
-    return submit(wishes, owner=generation.owner, terms=told)
+    return submit(wishes, owner=generation.owner, credential=credential, terms=told)
 
 
 def delete(generation: Generation) -> None:

@@ -50,6 +50,11 @@ class Parameters:
     image_format: str
     priority: int
 
+    @property
+    def pixel_steps(self) -> int:
+        """What it costs to draw, about: pixels × denoise steps of all images."""
+        return self.width * self.height * self.num_inference_steps * self.num_images
+
 
 def find_model(slug: str | None) -> DiffusionModel:
     """The enabled model of that name, or the default one for None."""

@@ -12,12 +12,14 @@ from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models.functions import Now
 
 from generation import dispatch
+from generation.admission import admit
 from generation.errors import IdTaken, InFlight, InvalidParameters, KeyReused
 from generation.events.publisher import tell
 from generation.models import Batch, Device, Generation, WebhookAccount
 from generation.models.generation import MAX_SEED
 from generation.models.webhook import finished_only
 from generation.parameters import FindModel, Parameters, find_model, resolve
+from generation.quotas import Credential
 from generation.terms import Asked, check_terms, fingerprint
 
 PARAMETERS_OF_A_ROW = tuple(Parameters.__dataclass_fields__)
@@ -29,14 +31,18 @@ FindAccount = Callable[[AbstractBaseUser], WebhookAccount | None]
 Made = TypeVar("Made", Generation, Batch)
 
 
-def submit_one(asked: Asked, *, owner: AbstractBaseUser, pinned_to: Device | None = None) -> Generation:
+def submit_one(
+    asked: Asked, *, owner: AbstractBaseUser, credential: Credential | None, pinned_to: Device | None = None
+) -> Generation:
     """Store one request, or return what an earlier one with the same key or id has made."""
     mark = fingerprint(asked)
 
     def store() -> Generation:
         generation = draw_up(asked, mark, owner=owner)
         generation.pinned_to = pinned_to
+        generation.api_key = credential.name if credential else ""
         with transaction.atomic():
+            generation.quotas = admit([generation], owner=owner, credential=credential)
             generation.save(force_insert=True)
             transaction.on_commit(lambda: tell(generation), robust=True)
             transaction.on_commit(lambda: dispatch.send_off(generation), robust=True)
@@ -51,7 +57,9 @@ def submit_one(asked: Asked, *, owner: AbstractBaseUser, pinned_to: Device | Non
     return once(store, find) if has_a_name else store()
 
 
-def submit_many(requests: Sequence[Asked], *, owner: AbstractBaseUser, idempotency_key: str = "") -> Batch:
+def submit_many(
+    requests: Sequence[Asked], *, owner: AbstractBaseUser, credential: Credential | None, idempotency_key: str = ""
+) -> Batch:
     """Store all of the requests as a batch, or none, or return what an earlier one with the same key has made."""
     mark = fingerprint(*requests)
 
@@ -59,7 +67,10 @@ def submit_many(requests: Sequence[Asked], *, owner: AbstractBaseUser, idempoten
         batch = Batch(owner_id=owner.pk, size=len(requests), idempotency_key=idempotency_key, fingerprint=mark)
         generations = draw_up_all(requests, batch=batch, owner=owner)
         models = {generation.model for generation in generations}
+        for generation in generations:
+            generation.api_key = credential.name if credential else ""
         with transaction.atomic():
+            batch.quotas = admit(generations, owner=owner, credential=credential)
             batch.save(force_insert=True)
             Generation.objects.bulk_create(generations)
             transaction.on_commit(lambda: tell_all(generations), robust=True)

@@ -47,6 +47,15 @@ def prompts_fit_into_the_files(**_: Any) -> list[CheckMessage]:
 
 
 @register
+def requests_can_be_counted(**_: Any) -> list[CheckMessage]:
+    """With a broker of one's own and no Redis beside it, nothing counts requests."""
+    if settings.MAX_REQUESTS_PER_MINUTE and not settings.REDIS_URL and settings.BROKER_URL.startswith("amqp"):
+        message = "PICTOR_MAX_REQUESTS_PER_MINUTE limits nothing: requests are counted in Redis, and there is none."
+        return [Warning(message, hint="Set REDIS_URL.", id="pictor.W003")]
+    return []
+
+
+@register
 def data_is_closed_to_others(**_: Any) -> list[CheckMessage]:
     """Report a data folder that we could not close ourselves, such as a mounted volume of somebody else's."""
     if settings.DATA_DIR.stat().st_mode & stat.S_IRWXO:

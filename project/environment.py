@@ -61,6 +61,13 @@ class Environment(environ.Env):
             raise ImproperlyConfigured(f"{var}={value} must be at least 1.")
         return value
 
+    def limit(self, var: str, *, default: int) -> int:
+        """Read a whole number that must not be negative; 0 stands for no limit."""
+        value: int = self.int(var, default=default)
+        if value < 0:
+            raise ImproperlyConfigured(f"{var}={value} must be 0, for no limit, or more.")
+        return value
+
     def port(self, var: str, *, default: int) -> int:
         """Read the number of a TCP port."""
         value: int = self.int(var, default=default)

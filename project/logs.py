@@ -1,6 +1,8 @@
-"""How a line of the log looks, and the one line that is left out."""
+"""What the log of every process looks like, and the one line that is left out."""
 
 import logging
+import sys
+from typing import Any
 
 
 class LineFormatter(logging.Formatter):
@@ -21,3 +23,28 @@ class WithoutRevokeWarnings(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the record is logged."""
         return not str(record.msg).startswith("Failed to mark task")
+
+
+def logging_configuration(*, level: str) -> dict[str, Any]:
+    """What Django hands to `logging.config`: everything to stderr, one line each."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "filters": {"without_revoke_warnings": {"()": "project.logs.WithoutRevokeWarnings"}},
+        "formatters": {"line": {"()": "project.logs.LineFormatter"}},
+        "handlers": {
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "stream": sys.stderr,
+                "formatter": "line",
+                "filters": ["without_revoke_warnings"],
+            }
+        },
+        "root": {"handlers": ["stderr"], "level": level},
+        "loggers": {
+            "celery": {"level": "WARNING"},
+            "kombu": {"level": "WARNING"},
+            "flower.inspector": {"level": "ERROR"},  # it warns until the first worker has answered
+            "httpx": {"level": "WARNING"},
+        },
+    }

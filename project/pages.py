@@ -48,6 +48,7 @@ PEOPLE = [
     Page("Users", "person", "auth.user"),
     Page("Groups", "group", "auth.group"),
     Page("API keys", "key", "api.apikey"),
+    Page("Limits", "speed", "generation.userlimits"),
     Page("Webhook accounts", "alternate_email", "generation.webhookaccount"),
 ]
 

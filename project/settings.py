@@ -10,7 +10,9 @@ from urllib.parse import quote
 
 from django.core.exceptions import ImproperlyConfigured
 
+from project import openapi
 from project.environment import Environment, read_dotenv
+from project.logs import logging_configuration
 from project.secrets import make_private, read_or_create
 from project.static_headers import add_security_headers
 from project.theme import UNFOLD  # noqa: F401  Django looks for it here
@@ -32,6 +34,7 @@ SECRET_KEY = env.str("PICTOR_SECRET_KEY", default="") or read_or_create(CREDENTI
 HOST = env.str("PICTOR_HOST", default="127.0.0.1")
 PORT = env.port("PICTOR_PORT", default=8000)
 ALLOWED_HOSTS = env.list("PICTOR_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_FAILURE_VIEW = "api.errors.csrf_failure"
 CSRF_TRUSTED_ORIGINS = env.list("PICTOR_CSRF_TRUSTED_ORIGINS", default=[])
 MAX_BODY_BYTES = env.count("PICTOR_MAX_BODY_BYTES", default=1024 * 1024)
 DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
@@ -66,6 +69,8 @@ INSTALLED_APPS = [
     "django_filters",
     "api",  # before rest_framework, whose templates it extends
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "knox",
     "generation",
     "project",
@@ -80,6 +85,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "api.rate_limits.rate_limit_headers",
+    "api.edges.problem_details",
     "project.middleware.in_one_thread",
 ]
 
@@ -111,12 +118,15 @@ REST_FRAMEWORK: dict[str, Any] = {
         "rest_framework.permissions.IsAuthenticated",
         "api.authentication.HasScope",
     ],
+    "DEFAULT_THROTTLE_CLASSES": ["api.throttles.RequestsPerMinute"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer", "api.renderers.PageRenderer"],
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_SCHEMA_CLASS": "api.openapi.OperationSchema",
     "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
+SPECTACULAR_SETTINGS = openapi.SETTINGS
 DRF_STANDARDIZED_ERRORS = {
     "EXCEPTION_HANDLER_CLASS": "api.errors.ProblemHandler",
     "EXCEPTION_FORMATTER_CLASS": "api.errors.ProblemFormatter",
@@ -202,6 +212,11 @@ else:
 # --- Generations ------------------------------------------------------------------------------------------
 
 MAX_PROMPT_LENGTH = env.count("PICTOR_MAX_PROMPT_LENGTH", default=2000)
+MAX_WAITING = env.limit("PICTOR_MAX_WAITING", default=50_000)
+MAX_WAITING_PER_USER = env.limit("PICTOR_MAX_WAITING_PER_USER", default=1000)
+MAX_UNFINISHED_PER_USER = env.limit("PICTOR_MAX_UNFINISHED_PER_USER", default=0)
+MAX_PIXEL_STEPS_PER_DAY = env.limit("PICTOR_MAX_PIXEL_STEPS_PER_DAY", default=0)
+MAX_REQUESTS_PER_MINUTE = env.limit("PICTOR_MAX_REQUESTS_PER_MINUTE", default=0)
 LEASE_SECONDS = env.seconds("PICTOR_LEASE_SECONDS", default=15)
 BEAT_SECONDS = env.seconds("PICTOR_BEAT_SECONDS", default=1)
 if BEAT_SECONDS >= LEASE_SECONDS:
@@ -267,24 +282,4 @@ FLOWER_PORT = env.port("PICTOR_FLOWER_PORT", default=5555)
 # --- Logs -------------------------------------------------------------------------------------------------
 
 LOG_LEVEL = env.choice("PICTOR_LOG_LEVEL", default="INFO", options=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "filters": {"without_revoke_warnings": {"()": "project.logs.WithoutRevokeWarnings"}},
-    "formatters": {"line": {"()": "project.logs.LineFormatter"}},
-    "handlers": {
-        "stderr": {
-            "class": "logging.StreamHandler",
-            "stream": sys.stderr,
-            "formatter": "line",
-            "filters": ["without_revoke_warnings"],
-        }
-    },
-    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
-    "loggers": {
-        "celery": {"level": "WARNING"},
-        "kombu": {"level": "WARNING"},
-        "flower.inspector": {"level": "ERROR"},  # it warns until the first worker has answered
-        "httpx": {"level": "WARNING"},
-    },
-}
+LOGGING = logging_configuration(level=LOG_LEVEL)

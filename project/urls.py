@@ -7,7 +7,7 @@ from django.views.generic import RedirectView
 from api import errors, health
 
 urlpatterns = [
-    path("", RedirectView.as_view(url="/api/"), name="home"),
+    path("", RedirectView.as_view(url="/api/", http_method_names=["get", "head"]), name="home"),
     path("api/", include("api.urls")),
     path("admin/", admin.site.urls),
     path("health/live", health.live, name="live"),

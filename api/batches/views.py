@@ -10,11 +10,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
-from api.authentication import HasScope, MayChange, oversees, user_of
+from api.authentication import HasScope, MayChange, credential_of, oversees, user_of
 from api.batches.serializers import BatchRequestSerializer, BatchSerializer
 from api.body import body_of
 from api.generations.pagination import ASK_AGAIN_AFTER_SECONDS, NewestFirst
 from api.headers import idempotency_key, with_deadline
+from api.rate_limits import remember
 from generation import operations
 from generation.models import Batch, Generation
 
@@ -54,7 +55,13 @@ class BatchViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Ge
         serializer = BatchRequestSerializer(data=body_of(request), context=self.get_serializer_context())
         serializer.is_valid(raise_exception=True)
         requests = [with_deadline(asked, request) for asked in serializer.validated_data["requests"]]
-        batch = operations.submit_batch(requests, owner=user_of(request), idempotency_key=idempotency_key(request))
+        batch = operations.submit_batch(
+            requests,
+            owner=user_of(request),
+            credential=credential_of(request),
+            idempotency_key=idempotency_key(request),
+        )
+        remember(request, batch.quotas)
         data = self.shown(batch)
         headers = {"Location": data["links"]["self"], "Retry-After": ASK_AGAIN_AFTER_SECONDS}
         return Response(data, status=status.HTTP_202_ACCEPTED, headers=headers)

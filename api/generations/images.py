@@ -15,7 +15,8 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from api.authentication import oversees, user_of
-from api.errors import Unavailable
+from api.errors import Unavailable, answer
+from api.generations.schema import an_image
 from api.negotiation import WhateverIsAccepted
 from generation import storage
 from generation.models import Image
@@ -30,6 +31,9 @@ class ImageView(APIView):
 
     content_negotiation_class = WhateverIsAccepted
 
+    @an_image(
+        "image/png", "image/webp", "image/jpeg", operation_id="fetch_image", summary="Fetch an image, as it was stored"
+    )
     def get(self, request: Request, pk: UUID, index: int) -> HttpResponseBase:
         """Return the bytes, or a short-lived link to them where images are delivered by redirect."""
         image = self.find(request, pk, index)
@@ -40,7 +44,7 @@ class ImageView(APIView):
         response = not_modified or respond(request, read(self.name_of(image)))
         response["ETag"] = etag
         response["Cache-Control"] = IMMUTABLE
-        if response.status_code != 304:
+        if response.status_code in (200, 206):
             response["Content-Type"] = self.type_of(image)
             response["Content-Disposition"] = str(content_disposition_header(False, image.download_name))
             response["X-Content-Type-Options"] = "nosniff"
@@ -68,6 +72,11 @@ class ImageView(APIView):
 
 class ThumbnailView(ImageView):
     """A small WebP of the image, for lists."""
+
+    @an_image("image/webp", operation_id="fetch_thumbnail", summary="Fetch a small WebP of an image")
+    def get(self, request: Request, pk: UUID, index: int) -> HttpResponseBase:
+        """Return the bytes, or a short-lived link to them where images are delivered by redirect."""
+        return super().get(request, pk, index)
 
     def name_of(self, image: Image) -> str:
         """The name on storage."""
@@ -111,6 +120,9 @@ def respond(request: Request, data: bytes) -> HttpResponse:
     end = min(int(last), len(data) - 1) if first and last else len(data) - 1
     headers: dict[str, Any] = {"Accept-Ranges": "bytes"}
     if start > end:
-        return HttpResponse(status=416, headers=headers | {"Content-Range": f"bytes */{len(data)}"})
+        sentence = f"The image has {len(data)} bytes. Ask for a part of those."
+        refusal = answer(416, code="range_not_satisfiable", detail=sentence)
+        refusal["Content-Range"] = f"bytes */{len(data)}"
+        return refusal
     headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
     return HttpResponse(data[start : end + 1], status=206, headers=headers)

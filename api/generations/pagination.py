@@ -1,13 +1,15 @@
 """Pages of lists that grow at their beginning."""
 
+import re
 from typing import Any
 from uuid import UUID
 
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import NotFound, ValidationError
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 
 ASK_AGAIN_AFTER_SECONDS = "1"
+PAGE_SIZE = re.compile(r"[0-9]{1,9}")
 
 
 class NewestFirst(CursorPagination):
@@ -17,6 +19,21 @@ class NewestFirst(CursorPagination):
     page_size = 20
     page_size_query_param = "page_size"
     max_page_size = 100
+
+    def get_page_size(self, request: Request) -> int | None:
+        """How many the request asks for; raises ValidationError for what is no such number."""
+        asked = request.query_params.get(self.page_size_query_param)
+        if asked is None:
+            return self.page_size
+        if not PAGE_SIZE.fullmatch(asked) or not 1 <= int(asked) <= self.max_page_size:
+            raise ValidationError({"page_size": f"It must be a number from 1 to {self.max_page_size}."})
+        return int(asked)
+
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        """The cursor and the size of a page, for the description of the API."""
+        cursor, size = super().get_schema_operation_parameters(view)
+        size["schema"] |= {"minimum": 1, "maximum": self.max_page_size, "default": self.page_size}
+        return [cursor, size]
 
     def decode_cursor(self, request: Request) -> Any:
         """The cursor that the request names, if any; raises NotFound for one that was made up."""

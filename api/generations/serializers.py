@@ -9,6 +9,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from api.authentication import oversees
+from api.body import check_types
 from generation.engines.schedulers import SCHEDULERS
 from generation.lifecycle import Status
 from generation.models import DiffusionModel, Generation
@@ -98,6 +99,7 @@ class GenerationRequestSerializer(serializers.Serializer[Asked]):
 
     def to_internal_value(self, data: Any) -> Asked:
         """Return what is asked for; a member that does not exist is refused, for it is most often a misspelling."""
+        check_types(self.fields, data)
         values = super().to_internal_value(data)
         unknown = sorted(set(data) - set(self.fields) - FORM_FIELDS)
         if unknown:

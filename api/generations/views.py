@@ -13,13 +13,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
-from api.authentication import HasScope, MayChange, oversees, user_of
+from api.authentication import HasScope, MayChange, credential_of, oversees, user_of
 from api.body import body_of
 from api.generations.filters import GenerationFilters
 from api.generations.pagination import ASK_AGAIN_AFTER_SECONDS, NewestFirst
+from api.generations.schema import described
 from api.generations.serializers import GenerationRequestSerializer, GenerationSerializer
 from api.generations.waiting import as_preferred
 from api.headers import idempotency_key, with_deadline
+from api.rate_limits import remember
 from generation import operations
 from generation.lifecycle import Status
 from generation.models import Generation
@@ -27,6 +29,7 @@ from generation.operations import NO_TERMS
 from generation.terms import Asked, OnDisconnect, Terms
 
 
+@described
 class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generation]):
     """Prompts on their way to pictures.
 
@@ -63,13 +66,13 @@ class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generatio
         """
         asked = self.asked_for(request)
         terms = replace(asked.terms, idempotency_key=idempotency_key(request))
-        return self.accepted(operations.submit(asked.wishes, terms=terms, owner=user_of(request)), terms=terms)
+        return self.accepted(self.submit(asked, terms=terms), terms=terms)
 
     def update(self, request: Request, pk: UUID) -> HttpResponseBase:
         """Submit a generation under an id of your own, a UUID of any version: `201`; `200` if that was done before."""
         asked = self.asked_for(request)
         terms = replace(asked.terms, id=pk)
-        generation = operations.submit(asked.wishes, terms=terms, owner=user_of(request))
+        generation = self.submit(asked, terms=terms)
         made = status.HTTP_200_OK if generation.is_replay else status.HTTP_201_CREATED
         return self.accepted(generation, terms=terms, status_code=made)
 
@@ -94,7 +97,9 @@ class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generatio
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, pk: str) -> HttpResponseBase:
         """Submit the parameters of a failed or cancelled generation once more, as a new generation."""
-        return self.accepted(operations.retry(self.get_object()))
+        failed = self.get_object()
+        is_own = failed.owner_id == user_of(request).pk  # else it counts for its owner, who has not used this key
+        return self.accepted(operations.retry(failed, credential=credential_of(request) if is_own else None))
 
     def asked_for(self, request: Request) -> Asked:
         """The body, and what the headers say on top of it."""
@@ -102,10 +107,17 @@ class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generatio
         serializer.is_valid(raise_exception=True)
         return with_deadline(serializer.validated_data, request)
 
+    def submit(self, asked: Asked, *, terms: Terms) -> Generation:
+        """The generation that is made of the request, or was before."""
+        return operations.submit(
+            asked.wishes, terms=terms, owner=user_of(self.request), credential=credential_of(self.request)
+        )
+
     def accepted(
         self, generation: Generation, *, terms: Terms = NO_TERMS, status_code: int = status.HTTP_202_ACCEPTED
     ) -> HttpResponseBase:
         """The answer that says where to look."""
+        remember(self.request, generation.quotas)
         data = self.shown(generation)
         headers = {"Location": data["links"]["self"], "Retry-After": ASK_AGAIN_AFTER_SECONDS}
         response = Response(data, status=status_code, headers=headers)

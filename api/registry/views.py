@@ -1,12 +1,17 @@
 """The endpoints of the registry of diffusion models: what may be asked for."""
 
 from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import viewsets
 
 from api.registry.serializers import DiffusionModelSerializer
 from generation.models import DiffusionModel
 
 
+@extend_schema_view(
+    list=extend_schema(operation_id="list_models", summary="List the models that may be asked for"),
+    retrieve=extend_schema(operation_id="look_at_model", summary="Look at a model"),
+)
 class DiffusionModelViewSet(viewsets.ReadOnlyModelViewSet[DiffusionModel]):
     """The models that may be asked for, with their defaults, limits and schedulers; the default one comes first."""
 

@@ -19,7 +19,7 @@ from unfold.forms import BaseDialogForm
 
 from generation import operations
 from generation.admin import durations, labels
-from generation.errors import InvalidParameters
+from generation.errors import GenerationError
 from generation.lifecycle import Outcome, Status
 from generation.models import Device, Generation
 from generation.models.device import SILENT_AFTER
@@ -165,7 +165,7 @@ class DeviceAdmin(ModelAdmin):
         operator = cast(AbstractBaseUser, request.user)  # the admin lets nobody anonymous in
         try:
             generation = operations.submit(Wishes(prompt=TEST_PROMPT), owner=operator, pinned_to=device)
-        except InvalidParameters as error:
+        except GenerationError as error:
             self.message_user(request, f"{device}: {error}", messages.ERROR)
             return
         url = reverse("admin:generation_generation_change", args=[generation.pk])

@@ -59,14 +59,17 @@ class GenerationAdmin(ModelAdmin):
     list_filter_submit = True
     list_fullwidth = True
     list_per_page = 50
-    search_fields = ["prompt", "id", "owner__username"]
-    search_help_text = "Prompt, id or owner"
+    search_fields = ["prompt", "id", "owner__username", "api_key"]
+    search_help_text = "Prompt, id, owner, or the beginning of an API key"
     actions = [selection.cancel_selected, selection.retry_selected, selection.delete_selected]
     actions_detail = ["cancel", "retry"]
     change_form_outer_before_template = "admin/generation/generation/pictures.html"
     change_form_outer_after_template = "admin/generation/generation/timeline.html"
     fieldsets = [
-        ("Request", {"fields": ["prompt", "negative_prompt", ("model", "owner"), ("priority", "pinned_to")]}),
+        (
+            "Request",
+            {"fields": ["prompt", "negative_prompt", ("model", "owner"), ("priority", "pinned_to"), "api_key"]},
+        ),
         (
             "Parameters",
             {

@@ -15,7 +15,7 @@ def let_ids_be_the_order(apps, schema_editor):
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("generation", "0002_engine"),
+        ("generation", "0003_limits"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -6,15 +6,19 @@ from generation.models.device import Device
 from generation.models.diffusion_model import DiffusionModel
 from generation.models.generation import Generation
 from generation.models.image import Image
+from generation.models.limits import UserLimits
+from generation.models.usage import DailyUsage
 from generation.models.webhook import WebhookAccount, WebhookDelivery, WebhookEvent
 
 __all__ = [
     "Attempt",
     "Batch",
+    "DailyUsage",
     "Device",
     "DiffusionModel",
     "Generation",
     "Image",
+    "UserLimits",
     "WebhookAccount",
     "WebhookDelivery",
     "WebhookEvent",

@@ -12,6 +12,7 @@ from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from generation.lifecycle import FINISHED, Status
+from generation.quotas import Quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class Batch(models.Model):
     idempotency_key = models.CharField(max_length=255, blank=True)
     fingerprint = models.CharField(max_length=64, help_text="The SHA-256 of what was asked for.")
 
+    quotas: tuple[Quota, ...] = ()  # what `operations.submit_batch` left of its owner's limits
     is_replay = False  # set by `submit_batch` where an earlier request with the same key has made it
 
     objects = BatchQuerySet.as_manager()

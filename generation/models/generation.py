@@ -31,13 +31,14 @@ from generation.models.attempt import Attempt
 from generation.models.batch import Batch
 from generation.models.device import Device
 from generation.models.diffusion_model import DiffusionModel
+from generation.models.indexes import CONSTRAINTS, INDEXES
 from generation.models.queries import GenerationQuerySet
+from generation.quotas import Quota
 
 if TYPE_CHECKING:
     from generation.models.image import Image
 
 MAX_SEED = 2**32 - 1
-HAS_DEADLINE = Q(finished_at=None, deadline_at__isnull=False)  # in the words that SQLite recognises in a query
 MAX_BACK_OFF = 6  # doublings of the time until a message is published again
 
 
@@ -64,6 +65,9 @@ class Generation(models.Model):
     )
     image_format = models.CharField(max_length=10, default="png")
     priority = models.SmallIntegerField(default=0)
+    api_key = models.CharField(
+        "API key", max_length=25, blank=True, help_text="The beginning of the key it was asked for with, if any."
+    )
     pinned_to = models.ForeignKey(Device, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
 
     status = models.CharField(max_length=10, choices=STATUS_CHOICES, default=Status.QUEUED)
@@ -93,6 +97,7 @@ class Generation(models.Model):
     claim_token = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
 
+    quotas: tuple[Quota, ...] = ()  # what `operations.submit` left of its owner's limits
     position: int | None  # set by who asks for it: `with_position` for many, `position_of` for one
     is_replay = False  # set by `submit` where an earlier request with the same key or id has made it
 
@@ -100,18 +105,8 @@ class Generation(models.Model):
 
     class Meta:
         ordering = ["-arrival"]
-        indexes = [
-            models.Index(fields=["owner", "-arrival"], name="generations_of_an_owner"),
-            models.Index(fields=["status", "model", "-priority", "arrival"], name="generations_in_line"),
-            models.Index(fields=["claim_token"], name="generations_by_claim", condition=~Q(claim_token=None)),
-            models.Index(fields=["deadline_at"], name="generations_by_deadline", condition=HAS_DEADLINE),
-            models.Index(fields=["created_at"], name="generations_with_a_key", condition=~Q(idempotency_key="")),
-        ]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["owner", "idempotency_key"], condition=~Q(idempotency_key=""), name="generations_once_per_key"
-            )
-        ]
+        indexes = INDEXES
+        constraints = CONSTRAINTS
 
     def __str__(self) -> str:
         return str(self.pk)
@@ -120,6 +115,11 @@ class Generation(models.Model):
     def is_finished(self) -> bool:
         """Whether nothing will change any more."""
         return self.status in FINISHED
+
+    @property
+    def pixel_steps(self) -> int:
+        """What it costs to draw, about: pixels × denoise steps of all images."""
+        return self.width * self.height * self.num_inference_steps * self.num_images
 
     @property
     def task_id(self) -> str:

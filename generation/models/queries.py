@@ -61,13 +61,18 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         """Those that should have ended by now and have not; they may have been asked to."""
         return self.filter(finished_at=None, deadline_at__lt=Now()).order_by("deadline_at")
 
+    def unfinished(self) -> "GenerationQuerySet":
+        """Those that wait or run."""
+        # Not by status: SQLite recognizes a partial index only by a condition without parameters.
+        return self.filter(finished_at=None)
+
+    def waiting_count(self) -> int:
+        """How many wait."""
+        return self.filter(status=Status.QUEUED).order_by().count()
+
     def finished(self) -> "GenerationQuerySet":
         """Those that will not change any more."""
         return self.filter(status__in=FINISHED)
-
-    def unfinished(self) -> "GenerationQuerySet":
-        """Those that wait or run."""
-        return self.exclude(status__in=FINISHED)
 
     def position_of(self, generation: "Generation") -> int | None:
         """1 for the next of its model to run, None if it does not wait."""

@@ -9,7 +9,7 @@ from tests import factories
 
 LISTS = [
     "generation_generation", "generation_diffusionmodel", "generation_device", "auth_user", "auth_group", "api_apikey",
-    "generation_webhookevent", "generation_webhookaccount",
+    "generation_webhookevent", "generation_webhookaccount", "generation_userlimits",
 ]  # fmt: skip
 
 pytestmark = pytest.mark.django_db
@@ -34,6 +34,7 @@ def pages() -> list[str]:
         reverse("admin:generation_diffusionmodel_add"),
         reverse("admin:api_apikey_add"),
         reverse("admin:generation_webhookaccount_add"),
+        reverse("admin:generation_userlimits_add"),
         reverse("admin:auth_user_add"),
     ]
 

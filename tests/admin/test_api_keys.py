@@ -60,14 +60,23 @@ def test_a_key_that_cannot_be_is_refused(operator, user, wrong):
     assert not ApiKey.objects.exists()
 
 
-def test_a_key_cannot_be_changed(operator, user):
+def test_of_an_old_key_only_the_limits_can_be_changed(operator, user):
     key, _ = ApiKey.objects.create(user=user, name="a script", scopes=[Scope.READ])
 
-    response = operator.post(f"{LIST}{key.pk}/change/", {"name": "mine", "scopes": [Scope.ADMIN], "user": user.pk})
+    operator.post(
+        f"{LIST}{key.pk}/change/", {"name": "mine", "scopes": [Scope.ADMIN], "user": user.pk, "max_waiting": "3"}
+    )
 
-    key.refresh_from_db()
-    assert response.status_code == 403
-    assert (key.name, key.scopes) == ("a script", [Scope.READ])
+    old = ApiKey.objects.get()
+    assert (old.name, old.scopes, old.digest) == ("a script", [Scope.READ], key.digest)
+    assert old.max_waiting == 3
+
+
+def test_a_new_key_has_the_limits_that_were_chosen(operator, user):
+    make_key(operator, user, max_requests_per_minute="60")
+
+    key = ApiKey.objects.get()
+    assert (key.max_requests_per_minute, key.max_waiting) == (60, None)
 
 
 def test_a_revoked_key_is_refused_from_then_on(operator, user, anonymous):

@@ -65,8 +65,13 @@ def test_it_filters_by_time(client_of, user):
         {"status": "done"},
         {"model": "no-such"},
         {"created_after": "yesterday"},
-        {"created_after": "0001-01-01T00:00:00+14:00"},
-        {"created_before": "9999-12-31T23:59:59-14:00"},
+        {"created_after": "2016-12-31T23:59:60Z"},
+        {"created_after": "0000-01-01T00:00:00Z"},
+        {"model": "a\x00b"},
+        {"page_size": "0"},
+        {"page_size": "101"},
+        {"page_size": "many"},
+        {"page_size": "٣"},
     ],
 )
 def test_a_filter_that_cannot_be_understood_is_refused(client_of, user, query):
@@ -74,6 +79,21 @@ def test_a_filter_that_cannot_be_understood_is_refused(client_of, user, query):
 
     assert response.status_code == 400
     assert response["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"created_after": "0001-01-01T00:00:00+14:00"},
+        {"created_before": "9999-12-31T23:59:59-14:00"},
+        {"created_after": "2020-02-29t00:00:00z"},
+        {"created_before": "2044-08-18T19:23:26+19:51"},
+    ],
+)
+def test_any_time_there_is_can_be_compared_with(client_of, user, query):
+    generation = factories.make_generation(owner=user)
+
+    assert ids(client_of(user).get(URL, query)) == [str(generation.pk)]
 
 
 def test_pages_follow_one_another_without_gaps(client_of, user):

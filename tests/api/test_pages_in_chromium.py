@@ -84,3 +84,27 @@ def test_the_cancel_button_cancels(browser, visit, waiting):
 
     generation.refresh_from_db()
     assert generation.status == Status.CANCELLED
+
+
+@pytest.mark.parametrize(("page", "part"), [("docs", ".opblock"), ("redoc", "[id^='operation']")])
+def test_the_description_of_the_api_is_shown_without_the_internet(browser, live_server, waiting, page, part):
+    browser.get(f"{live_server.url}/api/{page}/")
+
+    waiting.until(expected.presence_of_element_located((By.CSS_SELECTOR, part)))
+
+    loaded = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
+    assert [
+        name for name in loaded if not name.startswith((live_server.url, "data:", "blob:", "https://cdn.redoc"))
+    ] == []
+
+
+def test_swagger_ui_submits_for_who_is_logged_in(browser, visit, waiting, model):
+    visit("/api/docs/")
+    operation = "[id$='submit_generation']"
+
+    waiting.until(expected.element_to_be_clickable((By.CSS_SELECTOR, f"{operation} .opblock-summary-control"))).click()
+    waiting.until(expected.element_to_be_clickable((By.CSS_SELECTOR, f"{operation} .try-out__btn"))).click()
+    waiting.until(expected.element_to_be_clickable((By.CSS_SELECTOR, f"{operation} .execute"))).click()
+    waiting.until(lambda browser: Generation.objects.exists())
+
+    assert Generation.objects.get().prompt == "a red apple"

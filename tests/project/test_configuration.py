@@ -20,6 +20,7 @@ TYPES = {
     "zone": {"text"},
     "int": {"int"},
     "count": {"int"},
+    "limit": {"int"},
     "port": {"int"},
     "seconds": {"float"},
     "bool": {"bool"},
@@ -101,6 +102,12 @@ def test_prompts_that_no_file_could_hold_are_refused():
 
     assert result.returncode == 1
     assert "JPEG" in result.stderr
+
+
+def test_a_limit_that_nothing_could_count_is_reported():
+    result = manage("check", PICTOR_MAX_REQUESTS_PER_MINUTE="60", BROKER_URL="amqp://rabbit.example")
+
+    assert "Set REDIS_URL" in result.stderr
 
 
 def test_nothing_is_missing_from_the_migrations():

@@ -1,0 +1,127 @@
+"""schemathesis against a running service: every operation that is described, every check there is.
+
+    python -m tests.service.fuzzing --examples 1000 --minutes 30     # by hand, much longer than the test
+
+The description says what holds for every model. What the one model of the service and the user's rights narrow
+further is written into the description first; everything else is taken at its word.
+"""
+
+import argparse
+import copy
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.service.running import LONG, ROOT, Running, running_service
+
+OWNER, STRANGER = "fuzzing-owner", "fuzzing-stranger"
+PHASES = "examples,coverage,fuzzing,stateful"
+CALLERS = ("owner", "stranger", "anonymous")
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is tried; the same each time unless there is a seed."""
+
+    examples: int
+    minutes: float
+    seed: int | None = None
+
+
+def add_keys(service: Running, *names: str) -> list[str]:
+    """A key each of users who are made for it."""
+    return service.ask(
+        "[__import__('api.models').models.ApiKey.objects.create(name='fuzzing', user=user)[1]"
+        " for name in " + repr(names) + " for user in"
+        " [__import__('django.contrib.auth.models').contrib.auth.models.User.objects.create_user(name)]]"
+    )
+
+
+def narrowed(description: dict[str, Any], *, model: dict[str, Any], waiting: str, finished: str) -> dict[str, Any]:
+    """The description for a service with this one model, whose paths name these generations among others."""
+    schema = copy.deepcopy(description)
+    members = schema["components"]["schemas"]["GenerationRequest"]["properties"]
+    for name, most in model["limits"].items():
+        members[name]["maximum"] = most
+    members["model"] = {"type": "string", "enum": [model["slug"]]}
+    members["scheduler"] = {"type": "string", "enum": model["schedulers"]}
+    members["priority"] = {"type": "integer", "enum": [-1, 0]}  # 1 is for staff
+    for path, methods in schema["paths"].items():
+        examples = {"id": finished if "/images/" in path else waiting, "index": 0, "slug": model["slug"]}
+        for operation in methods.values():
+            for parameter in operation.get("parameters", []):
+                if parameter["name"] in examples:
+                    parameter["example"] = examples[parameter["name"]]
+                if parameter["name"] == "model":
+                    parameter["schema"] = {"type": "string", "enum": ["", model["slug"]]}
+    return schema
+
+
+def fuzz(service: Running, *, key: str | None, schema: dict[str, Any], extent: Extent) -> str:
+    """The report of schemathesis, run with this key or with none; raises AssertionError for whatever it finds."""
+    with tempfile.TemporaryDirectory(prefix="pictor-fuzzing-") as folder:
+        file = Path(folder) / "openapi.json"
+        file.write_text(json.dumps(schema))
+        command = [
+            sys.executable, str(Path(sys.executable).with_name("schemathesis")), "run", str(file),
+            "--url", str(service.client.base_url), "--checks", "all", "--phases", PHASES,
+            "--max-examples", str(extent.examples), "--no-color", "--continue-on-failure",
+            *(["--generation-deterministic"] if extent.seed is None else ["--seed", str(extent.seed)]),
+            *(["--header", f"Authorization: Bearer {key}"] if key else []),
+        ]  # fmt: skip
+        environment = os.environ | {"SCHEMATHESIS_HOOKS": "tests.service.fuzzing_hooks", "PYTHONPATH": str(ROOT)}
+        seconds = 60 * extent.minutes
+        result = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=seconds, check=False
+        )
+    assert result.returncode == 0, f"{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+def fuzz_as_everybody(service: Running, *, extent: Extent, callers: Sequence[str] = CALLERS) -> Iterator[str]:
+    """As the owner of two generations, as somebody else, and as nobody: the reports. Leaves nothing that waits."""
+    owners_key, strangers_key = add_keys(service, OWNER, STRANGER)
+    keys = {"owner": owners_key, "stranger": strangers_key, "anonymous": None}
+    description = httpx.get(f"{service.client.base_url}/api/schema/?format=json").json()
+    with httpx.Client(base_url=service.client.base_url, headers={"Authorization": f"Bearer {owners_key}"}) as client:
+        owner = replace(service, client=client)
+        finished, waiting = owner.finish(), owner.submit(priority=-1, **LONG)
+        (model,) = client.get("/api/models/").json()
+    schema = narrowed(description, model=model, waiting=waiting["id"], finished=finished["id"])
+    try:
+        for caller in callers:
+            yield fuzz(service, key=keys[caller], schema=schema, extent=extent)
+    finally:
+        unfinished = f"Generation.objects.filter(owner__username__in={[OWNER, STRANGER]!r}, finished_at=None)"
+        service.ask(f"[one.withdraw() or one.request_cancel() for one in {unfinished}]")
+
+
+def main() -> None:
+    """Start a service of its own and try for as long as is asked."""
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--examples", type=int, default=500, help="for each operation, caller and phase")
+    arguments.add_argument("--minutes", type=float, default=30, help="the longest that one caller may take")
+    arguments.add_argument("--seed", type=int, default=None, help="another one tries other things")
+    arguments.add_argument("--as", dest="callers", nargs="+", choices=CALLERS, default=list(CALLERS))
+    options = arguments.parse_args()
+    extent = Extent(options.examples, options.minutes, options.seed)
+    with (
+        tempfile.TemporaryDirectory(prefix="pictor-fuzzed-") as folder,
+        running_service(Path(folder), PICTOR_MAX_WAITING_PER_USER="0") as service,
+    ):
+        for caller, report in zip(
+            options.callers, fuzz_as_everybody(service, extent=extent, callers=options.callers), strict=True
+        ):
+            sys.stdout.write(f"--- as {caller} ---\n{report}\n")
+
+
+if __name__ == "__main__":
+    main()
