@@ -8,6 +8,8 @@ from rest_framework.request import Request
 
 from generation.quotas import Quota
 
+LARGEST = 10**15 - 1
+
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
 
@@ -39,11 +41,16 @@ def policies(quotas: Iterable[Quota]) -> Iterable[str]:
     for quota in quotas:
         unit = "" if quota.unit == "requests" else f';qu="{quota.unit}"'  # requests are what is assumed
         window = f";w={quota.window_seconds}" if quota.window_seconds else ""
-        yield f'"{quota.policy}";q={quota.limit}{unit}{window}'
+        yield f'"{quota.policy}";q={bounded(quota.limit)}{unit}{window}'
 
 
 def remainders(quotas: Iterable[Quota]) -> Iterable[str]:
     """What is left, and in how many seconds there is more: `"waiting";r=998`."""
     for quota in quotas:
         frees = f";t={quota.frees_in_seconds}" if quota.frees_in_seconds else ""
-        yield f'"{quota.policy}";r={quota.remaining}{frees}'
+        yield f'"{quota.policy}";r={bounded(quota.remaining)}{frees}'
+
+
+def bounded(number: int) -> int:
+    """The number, or the largest that a structured field can hold (RFC 9651, section 3.3.1)."""
+    return min(number, LARGEST)

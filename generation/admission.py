@@ -1,7 +1,8 @@
 """Admission: whether there is room for what is asked for. Decided in the transaction that creates it.
 
-The transactions of one user take turns: on PostgreSQL by a lock on the user's row, on SQLite because only one may
-write at a time. So of two requests that race for the last place, the second sees what the first has stored.
+Near a limit the transactions of one user take turns: on PostgreSQL by a lock on the user's row, on SQLite because only
+one may write at a time. So of two requests that race for the last place, the second sees what the first has stored.
+Far from it nobody waits: by `MARGIN`, which is room for as many generations from transactions at that same moment.
 """
 
 import math
@@ -30,7 +31,7 @@ from generation.quotas import Credential, Limits, Policy, Quota
 DAY_SECONDS = 24 * 3600
 SERVICE_LOCK = 0x506963746F72  # any number that nobody else takes an advisory lock on: "Pictor"
 COUNT_HOLDS_SECONDS = 1.0
-SMALLEST_MARGIN = 100
+MARGIN = 500
 
 _last_count = (0, -math.inf)  # how many waited in all, and when that was counted
 
@@ -47,9 +48,12 @@ def admit(
         limits_by_key[credential.name] = credential.limits
     quotas: list[Quota] = []
     if any(limits != Limits() for limits in limits_by_key.values()):
-        lock_owner(owner)
-        quotas += places(len(asked), owner=owner, limits_by_key=limits_by_key)
-        quotas += usage(asked, owner=owner, limits_by_key=limits_by_key, now=timezone.now())
+        quotas = list(places(len(asked), owner=owner, limits_by_key=limits_by_key))
+        counts_days = any(limits.pixel_steps_per_day for limits in limits_by_key.values())
+        if counts_days or any(quota.limit - quota.used < MARGIN for quota in quotas):
+            lock_owner(owner)
+            quotas = list(places(len(asked), owner=owner, limits_by_key=limits_by_key))
+            quotas += usage(asked, owner=owner, limits_by_key=limits_by_key, now=timezone.now())
     exceeded = [with_forecast(quota, owner, credential) for quota in quotas if quota.is_exceeded]
     if exceeded:
         raise LimitReached(exceeded)
@@ -154,7 +158,7 @@ def is_full(count: int) -> bool:
     most = configuration().max_waiting
     if most is None:
         return False
-    near = most - max(SMALLEST_MARGIN, most // 10) - count
+    near = most - max(MARGIN, most // 10) - count
     waiting, counted_at = _last_count
     if time.monotonic() - counted_at > COUNT_HOLDS_SECONDS:
         waiting = Generation.objects.waiting_count()

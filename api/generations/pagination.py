@@ -32,6 +32,7 @@ class NewestFirst(CursorPagination):
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
         """The cursor and the size of a page, for the description of the API."""
         cursor, size = super().get_schema_operation_parameters(view)
+        cursor["schema"] |= {"pattern": r"^[^\x00]*$"}
         size["schema"] |= {"minimum": 1, "maximum": self.max_page_size, "default": self.page_size}
         return [cursor, size]
 

@@ -63,8 +63,8 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
 
     def unfinished(self) -> "GenerationQuerySet":
         """Those that wait or run."""
-        # Not by status: SQLite recognizes a partial index only by a condition without parameters.
-        return self.filter(finished_at=None)
+        # Both: SQLite recognizes the partial index by a condition without parameters, and prefers it for the status.
+        return self.filter(finished_at=None, status__in=(Status.QUEUED, Status.RUNNING))
 
     def waiting_count(self) -> int:
         """How many wait."""
