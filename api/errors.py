@@ -1,5 +1,6 @@
 """From an error of the domain to an HTTP answer: one table, and RFC 9457 problem details for all of them."""
 
+import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -13,6 +14,9 @@ from rest_framework import exceptions, status
 from rest_framework.response import Response
 
 from generation.errors import AlreadyFinished, GenerationError, InvalidParameters, NotFinished, NotRetryable
+from generation.storage import StorageUnavailable
+
+logger = logging.getLogger(__name__)
 
 PROBLEM_TYPE = "application/problem+json"
 
@@ -56,6 +60,9 @@ class ProblemHandler(ExceptionHandler):
             return exceptions.NotFound()
         if isinstance(exc, (OperationalError, InterfaceError)):
             return Unavailable()
+        if isinstance(exc, StorageUnavailable):
+            logger.error("%s", exc)
+            return Unavailable("The storage does not take the picture right now. Try again in a few seconds.")
         return super().convert_known_exceptions(exc)
 
     def get_response(self, exc: exceptions.APIException, data: dict[str, Any]) -> Response:

@@ -5,10 +5,12 @@ from rest_framework.routers import DefaultRouter
 
 from api.generations.images import ImageView, ThumbnailView
 from api.generations.views import GenerationViewSet
+from api.inputs.views import InputFileView, InputViewSet
 from api.registry.views import DiffusionModelViewSet
 
 router = DefaultRouter(use_regex_path=False)
 router.register("generations", GenerationViewSet, basename="generation")
+router.register("inputs", InputViewSet, basename="input")
 router.register("models", DiffusionModelViewSet, basename="model")
 
 urlpatterns = [
@@ -19,5 +21,6 @@ urlpatterns = [
         ThumbnailView.as_view(),
         name="generation-thumbnail",
     ),
+    path("inputs/<uuid:pk>/file/", InputFileView.as_view(), name="input-file"),
     path("auth/", include("rest_framework.urls")),
 ]

@@ -22,6 +22,9 @@ class Configuration:
     hang_seconds: float
     engine_dir: Path
     compiles: bool
+    max_input_bytes: int
+    max_input_pixels: int
+    input_lifetime: timedelta
 
 
 def configuration() -> Configuration:
@@ -38,4 +41,7 @@ def configuration() -> Configuration:
         hang_seconds=settings.HANG_SECONDS,
         engine_dir=settings.ENGINE_DIR,
         compiles=settings.COMPILE,
+        max_input_bytes=settings.MAX_INPUT_BYTES,
+        max_input_pixels=settings.MAX_INPUT_PIXELS,
+        input_lifetime=timedelta(seconds=settings.INPUT_SECONDS),
     )

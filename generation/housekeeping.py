@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from django.db.models.functions import Now
 
-from generation import dispatch, storage
+from generation import dispatch, inputs, storage
 from generation.lifecycle import Status
 from generation.models import Attempt, DiffusionModel, Generation
 
@@ -48,4 +48,10 @@ def remove_stray_files() -> int:
     return sum(storage.try_to_remove_attempt(attempt) for attempt in attempts)
 
 
-CHORES = (rescue_expired, redispatch_overdue, fill_windows, remove_stray_files)
+def remove_expired_inputs() -> int:
+    """Remove uploaded pictures whose time is over and that no generation has."""
+    inputs.expire()
+    return inputs.remove_expired(most=BATCH)
+
+
+CHORES = (rescue_expired, redispatch_overdue, fill_windows, remove_stray_files, remove_expired_inputs)

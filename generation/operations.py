@@ -5,7 +5,7 @@ import secrets
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 
-from generation import dispatch, storage
+from generation import dispatch, inputs, storage
 from generation.errors import AlreadyFinished, InvalidParameters, NotFinished, NotRetryable
 from generation.lifecycle import Status
 from generation.models import Device, Generation
@@ -18,16 +18,22 @@ PARAMETERS_OF_A_ROW = tuple(Parameters.__dataclass_fields__)
 def submit(wishes: Wishes, *, owner: AbstractBaseUser, pinned_to: Device | None = None) -> Generation:
     """Accept a request: the row is stored, and after the commit it is dispatched as soon as there is room.
 
-    Raises InvalidParameters; then nothing is stored.
+    Raises InvalidParameters, and then nothing is stored; StorageUnavailable if there is no place for its pictures.
     """
     if wishes.priority > 0 and not getattr(owner, "is_staff", False):
         raise InvalidParameters({"priority": "Only staff may ask for a priority above 0."})
     parameters = resolve(wishes, draw_seed=draw_seed)
+    beginnings = inputs.gather(wishes, owner=owner)
+    if wishes.image is not None and wishes.width is None and wishes.height is None:
+        width, height = beginnings[0].size
+        parameters = parameters.fitted_to(width=width, height=height)
+    beginnings = inputs.keep_all(beginnings, owner=owner)
     values = {name: getattr(parameters, name) for name in PARAMETERS_OF_A_ROW}
     with transaction.atomic():
-        generation = Generation(owner_id=owner.pk, pinned_to=pinned_to, **values)
+        generation = Generation(owner_id=owner.pk, pinned_to=pinned_to, has_inputs=bool(beginnings), **values)
         generation.total_steps = generation.num_inference_steps
         generation.save(force_insert=True)
+        inputs.attach(beginnings, generation)
         transaction.on_commit(lambda: dispatch.send_off(generation), robust=True)
     return generation
 
@@ -52,19 +58,23 @@ def cancel(generation: Generation) -> Generation:
 
 
 def retry(generation: Generation) -> Generation:
-    """Submit the same parameters, seed included, once more. Raises NotRetryable, or InvalidParameters if its
-    model no longer takes them.
+    """Submit the same parameters, seed and pictures included, once more. Raises NotRetryable, or InvalidParameters
+    if its model no longer takes them or a picture is gone.
     """
     if generation.status not in (Status.FAILED, Status.CANCELLED):
         raise NotRetryable(f"It is {generation.status}; only failed and cancelled ones can be made again.")
     values = {name: getattr(generation, name) for name in PARAMETERS_OF_A_ROW}
     priority = generation.priority if generation.owner.is_staff else min(generation.priority, 0)
+    values |= inputs.sources_of(generation)
     wishes = Wishes(**values | {"model": generation.model.slug, "priority": priority})
     return submit(wishes, owner=generation.owner)
 
 
 def delete(generation: Generation) -> None:
-    """Remove a finished generation: its files, then its record. Raises NotFinished."""
+    """Remove a finished generation: its files, then its record. Raises NotFinished.
+
+    What it began with is not part of it: an upload goes when its time is over and nobody else has it.
+    """
     if not generation.is_finished:
         raise NotFinished(f"It is {generation.status}. Cancel it first, then delete it.")
     # Files first: if storage fails half-way the record is still there, and deleting can be tried again.

@@ -11,4 +11,6 @@ from django.conf import settings  # noqa: E402  Django must be set up first
 
 from project.body_limit import BodyLimit  # noqa: E402
 
-application = BodyLimit(django_application, max_bytes=settings.MAX_BODY_BYTES)
+application = BodyLimit(
+    django_application, max_bytes=settings.MAX_BODY_BYTES, max_upload_bytes=settings.MAX_UPLOAD_BYTES
+)

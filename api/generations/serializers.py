@@ -9,9 +9,11 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from api.authentication import oversees
+from api.inputs.fields import PictureField, PicturesField, reference_to
 from generation.engines.schedulers import SCHEDULERS
+from generation.inputs import source_of
 from generation.lifecycle import Status
-from generation.models import DiffusionModel, Generation
+from generation.models import DiffusionModel, Generation, Role
 from generation.models.generation import MAX_SEED
 from generation.parameters import IMAGE_FORMATS, PRIORITIES, Wishes
 
@@ -55,6 +57,16 @@ class GenerationRequestSerializer(serializers.Serializer[Wishes]):
     scheduler = serializers.ChoiceField(
         choices=sorted(SCHEDULERS), required=False, allow_blank=True, help_text="Left out: the model's own."
     )
+    image = PictureField(required=False, help_text="A picture to redraw: a file, an input's id, or an earlier image.")
+    mask = PictureField(required=False, help_text="Bright where to paint, and of the image's size.")
+    reference_images = PicturesField(
+        required=False,
+        style={"template": "api/files.html"},
+        help_text="Pictures to look at, where the model takes them.",
+    )
+    strength = serializers.FloatField(
+        required=False, help_text="Above 0, up to 1: how much of the image changes. Left out: the model's own."
+    )
     reproducible = serializers.BooleanField(
         required=False,
         source="is_reproducible",
@@ -82,6 +94,7 @@ class GenerationRequestSerializer(serializers.Serializer[Wishes]):
             raise serializers.ValidationError(
                 {name: serializers.ErrorDetail(f"Unknown. Known are: {known}.", code="unknown") for name in unknown}
             )
+        values["reference_images"] = tuple(values.get("reference_images", ()))
         return Wishes(**values)
 
 
@@ -111,6 +124,8 @@ class GenerationSerializer(serializers.Serializer[Generation]):
             "seed": generation.seed,
             "num_images": generation.num_images,
             "scheduler": generation.scheduler,
+            **beginnings(generation),
+            "strength": generation.strength,
             "reproducible": generation.is_reproducible,
             "format": generation.image_format,
             "priority": generation.priority,
@@ -126,6 +141,18 @@ class GenerationSerializer(serializers.Serializer[Generation]):
 def progress(generation: Generation) -> dict[str, float]:
     """Denoise steps done, of how many, and the share of them from 0 to 1."""
     return {"step": generation.step, "total": generation.total_steps, "fraction": generation.fraction}
+
+
+def beginnings(generation: Generation) -> dict[str, Any]:
+    """What it begins with, as a request would ask for it."""
+    shown: dict[str, Any] = {Role.IMAGE: None, Role.MASK: None, Role.REFERENCE: []}
+    for use in generation.inputs.all() if generation.has_inputs else ():
+        reference = reference_to(source_of(use))
+        if use.role == Role.REFERENCE:
+            shown[use.role].append(reference)
+        else:
+            shown[use.role] = reference
+    return {str(role): reference for role, reference in shown.items()}
 
 
 def images(generation: Generation, request: Request) -> list[dict[str, Any]]:

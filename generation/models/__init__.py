@@ -4,6 +4,8 @@ from generation.models.attempt import Attempt
 from generation.models.device import Device
 from generation.models.diffusion_model import DiffusionModel
 from generation.models.generation import Generation
+from generation.models.generation_input import GenerationInput, Role
 from generation.models.image import Image
+from generation.models.input import Input
 
-__all__ = ["Attempt", "Device", "DiffusionModel", "Generation", "Image"]
+__all__ = ["Attempt", "Device", "DiffusionModel", "Generation", "GenerationInput", "Image", "Input", "Role"]

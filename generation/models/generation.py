@@ -53,6 +53,8 @@ class Generation(models.Model):
     seed = models.BigIntegerField(help_text="Image i is drawn from seed + i.")
     num_images = models.PositiveSmallIntegerField(default=1)
     scheduler = models.CharField(max_length=40, blank=True, help_text="Empty: the model's own.")
+    strength = models.FloatField(null=True, help_text="The share of the steps that redraw the image.")
+    has_inputs = models.BooleanField(default=False, help_text="Whether it begins with pictures: `inputs`.")
     is_reproducible = models.BooleanField(
         default=False, help_text="The same bits each time on the same kind of device, whatever else runs there."
     )

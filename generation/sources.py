@@ -1,0 +1,30 @@
+"""Where a picture to begin with comes from."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """The bytes of a picture's file, not looked at yet; an alpha mask says by transparency where to paint."""
+
+    data: bytes
+    is_alpha_mask: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInput:
+    """A picture that was uploaded before."""
+
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierImage:
+    """A result of an earlier generation."""
+
+    generation_id: UUID
+    index: int
+
+
+Source = Upload | StoredInput | EarlierImage
