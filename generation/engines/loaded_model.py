@@ -18,6 +18,7 @@ from generation.engines.rows import Callee, Company, Disassembler
 from generation.engines.standins import (
     DENOISERS,
     DevicePostprocessor,
+    PlainUnet,
     PromptEncoder,
     SharedDenoiser,
     SharedVae,
@@ -102,7 +103,7 @@ class LoadedModel:
         pipe.scheduler = schedulers.build(request.scheduler, pipe=pipe)
         parts = vars(pipe)  # set past DiffusionPipeline.__setattr__, which would write down the class of a stand-in
         if not self.verdict.can_share:
-            return pipe
+            return _ready_to_inpaint(pipe, request)
         company = (request.is_reproducible and self.verdict.reproducible_in) or Company.ANY
         for name, callee in self.denoisers.items():
             calls = Disassembler(callee, company=company)
@@ -120,4 +121,14 @@ class LoadedModel:
                 parts["image_processor"] = processor
         if hasattr(pipe, "encode_prompt"):
             parts["encode_prompt"] = self._prompts.encoding_with(pipe.encode_prompt)
-        return pipe
+        return _ready_to_inpaint(pipe, request)
+
+
+def _ready_to_inpaint(pipe: Pipeline, request: ImageRequest) -> Pipeline:
+    """With a UNet that its inpainting pipeline recognises as a plain one, if it is."""
+    unet, vae = getattr(pipe, "unet", None), getattr(pipe, "vae", None)
+    if request.mask is not None and unet is not None and vae is not None:
+        channels = unet.config.in_channels
+        if channels != 4 and channels == getattr(vae.config, "latent_channels", None):
+            vars(pipe)["unet"] = PlainUnet(unet)
+    return pipe
