@@ -13,7 +13,16 @@ from drf_standardized_errors.types import ErrorResponse
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 
-from generation.errors import AlreadyFinished, GenerationError, InvalidParameters, NotFinished, NotRetryable
+from generation.errors import (
+    AlreadyFinished,
+    GenerationError,
+    IdTaken,
+    InFlight,
+    InvalidParameters,
+    KeyReused,
+    NotFinished,
+    NotRetryable,
+)
 from generation.storage import StorageUnavailable
 
 logger = logging.getLogger(__name__)
@@ -37,10 +46,19 @@ class Unavailable(exceptions.APIException):
     wait = 5
 
 
+class Unprocessable(exceptions.APIException):
+    """The request is well formed, but it contradicts what was said before."""
+
+    status_code = status.HTTP_422_UNPROCESSABLE_ENTITY
+    default_code = "unprocessable"
+
+
 CONFLICTS: dict[type[GenerationError], str] = {
     AlreadyFinished: "already_finished",
     NotFinished: "not_finished",
     NotRetryable: "not_retryable",
+    IdTaken: "id_taken",
+    InFlight: "in_flight",
 }
 API_NAMES = {"image_format": "format"}  # where a parameter has another name here than in the domain
 
@@ -51,9 +69,9 @@ class ProblemHandler(ExceptionHandler):
     def convert_known_exceptions(self, exc: Exception) -> Exception:
         """Turn an error of the domain, or a database that is away, into what DRF understands."""
         if isinstance(exc, InvalidParameters):
-            return exceptions.ValidationError(
-                {API_NAMES.get(name, name): [sentence] for name, sentence in exc.fields.items()}
-            )
+            return exceptions.ValidationError({api_name(name): [sentence] for name, sentence in exc.fields.items()})
+        if isinstance(exc, KeyReused):
+            return Unprocessable(str(exc), code="key_reused")
         if type(exc) in CONFLICTS:
             return Conflict(str(exc), code=CONFLICTS[type(exc)])  # type: ignore[index]
         if isinstance(exc, ObjectDoesNotExist):  # deleted by another request while this one was at it
@@ -96,6 +114,12 @@ def problem(status_code: int, *, code: str, detail: str) -> dict[str, Any]:
     """The members that every problem detail has; `code` is stable, for programs, `detail` is for people."""
     title = HTTPStatus(status_code).phrase
     return {"type": "about:blank", "title": title, "status": status_code, "code": code, "detail": detail}
+
+
+def api_name(name: str) -> str:
+    """The path of a parameter, `width` or `requests.3.width`, in the words of the API."""
+    place, dot, parameter = name.rpartition(".")
+    return place + dot + API_NAMES.get(parameter, parameter)
 
 
 def pointer(attribute: str | None) -> str:

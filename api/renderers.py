@@ -54,6 +54,8 @@ class PageRenderer(BrowsableAPIRenderer):
 
     def get_rendered_html_form(self, data: Any, view: "APIView", method: str, request: Request) -> Any:
         """A form that was refused keeps what was typed, with each complaint beside its field."""
+        if method == "PUT":  # for programs, under an id of their own; what is there already cannot be replaced
+            return None
         if method != "POST" or request.method != "POST" or "errors" not in (data or {}):
             return super().get_rendered_html_form(data, view, method, request)
         serializer = view.get_serializer(data=request.data)  # type: ignore[attr-defined]
@@ -64,6 +66,8 @@ class PageRenderer(BrowsableAPIRenderer):
 
     def get_raw_data_form(self, data: Any, view: "APIView", method: str, request: Request) -> Form | None:
         """Without empty members: null would be refused, while what is left out is as the model has it."""
+        if method == "PUT":
+            return None
         form: Form | None = super().get_raw_data_form(data, view, method, request)
         if form is not None and form.fields["_content"].initial:
             members = json.loads(form.fields["_content"].initial)

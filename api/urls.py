@@ -3,18 +3,24 @@
 from django.urls import include, path
 from rest_framework.routers import DefaultRouter
 
+from api.batches.views import BatchViewSet
+from api.events.views import EventsView, GenerationEventsView
 from api.generations.images import ImageView, ThumbnailView
 from api.generations.views import GenerationViewSet
 from api.inputs.views import InputFileView, InputViewSet
 from api.registry.views import DiffusionModelViewSet
+from api.webhooks.views import WebhookSecretView
 
 router = DefaultRouter(use_regex_path=False)
 router.register("generations", GenerationViewSet, basename="generation")
 router.register("inputs", InputViewSet, basename="input")
+router.register("batches", BatchViewSet, basename="batch")
 router.register("models", DiffusionModelViewSet, basename="model")
 
 urlpatterns = [
     path("", include(router.urls)),
+    path("events/", EventsView.as_view(), name="events"),
+    path("generations/<uuid:pk>/events/", GenerationEventsView.as_view(), name="generation-events"),
     path("generations/<uuid:pk>/images/<int:index>/", ImageView.as_view(), name="generation-image"),
     path(
         "generations/<uuid:pk>/images/<int:index>/thumbnail/",
@@ -22,5 +28,6 @@ urlpatterns = [
         name="generation-thumbnail",
     ),
     path("inputs/<uuid:pk>/file/", InputFileView.as_view(), name="input-file"),
+    path("webhook-secret/", WebhookSecretView.as_view(), name="webhook-secret"),
     path("auth/", include("rest_framework.urls")),
 ]

@@ -18,6 +18,7 @@ class Configuration:
     sweep_seconds: float
     redispatch: timedelta
     max_attempts: int
+    webhooks_may_be_private: bool
     slots: dict[str, int]
     hang_seconds: float
     engine_dir: Path
@@ -25,6 +26,8 @@ class Configuration:
     max_input_bytes: int
     max_input_pixels: int
     input_lifetime: timedelta
+    redis_url: str
+    redis_prefix: str
 
 
 def configuration() -> Configuration:
@@ -37,6 +40,7 @@ def configuration() -> Configuration:
         sweep_seconds=settings.SWEEP_SECONDS,
         redispatch=timedelta(seconds=settings.REDISPATCH_SECONDS),
         max_attempts=settings.MAX_ATTEMPTS,
+        webhooks_may_be_private=settings.WEBHOOKS_MAY_BE_PRIVATE,
         slots={"cuda": settings.GPU_SLOTS, "cpu": settings.CPU_SLOTS},
         hang_seconds=settings.HANG_SECONDS,
         engine_dir=settings.ENGINE_DIR,
@@ -44,4 +48,6 @@ def configuration() -> Configuration:
         max_input_bytes=settings.MAX_INPUT_BYTES,
         max_input_pixels=settings.MAX_INPUT_PIXELS,
         input_lifetime=timedelta(seconds=settings.INPUT_SECONDS),
+        redis_url=settings.EVENTS_URL,
+        redis_prefix=settings.BROKER_PREFIX,
     )

@@ -11,11 +11,13 @@ from collections.abc import Iterable
 from celery import current_app
 from kombu.exceptions import OperationalError
 
-from generation.models import Device, DiffusionModel, Generation
+from generation.models import Device, DiffusionModel, Generation, WebhookEvent
 
 logger = logging.getLogger(__name__)
 
 RUN_TASK = "generation.run"
+DELIVER_TASK = "generation.deliver"
+IO_QUEUE = "io"
 WINDOW_PER_SLOT = 2
 SMALLEST_WINDOW = 2
 PINNED_AT_ONCE = 20
@@ -50,6 +52,11 @@ def top_up(model: DiffusionModel) -> int:
         return publish_all(generation for generation in in_line if generation.dispatched_at is None)
     room = max(0, window(model) - waiting.dispatched().count())
     return publish_all(waiting.undispatched()[:room])
+
+
+def top_up_all(models: Iterable[DiffusionModel]) -> int:
+    """Fill the windows of several models; returns how many messages that took."""
+    return sum(top_up(model) for model in models)
 
 
 def publish_pinned() -> int:
@@ -94,6 +101,38 @@ def publish(generation: Generation) -> bool:
     except (OperationalError, OSError) as error:
         logger.warning("The broker took no message (%s); generation %s waits in the database.", error, generation)
         generation.unmark_dispatched()
+        pause()
+        return False
+    return True
+
+
+def notify(generation: Generation) -> int:
+    """Publish what is to be told of `generation` by webhooks now; returns how many messages that took."""
+    if not generation.webhook_url:
+        return 0
+    return publish_events(WebhookEvent.objects.due().filter(generation=generation))
+
+
+def publish_events(events: Iterable[WebhookEvent]) -> int:
+    """Publish webhook events until the broker fails; returns how many it took."""
+    published = 0
+    for event in events:
+        if is_paused():
+            break
+        published += publish_event(event)
+    return published
+
+
+def publish_event(event: WebhookEvent) -> bool:
+    """Send one message for an event that is due; False if it is not, or the broker did not take it."""
+    if not event.mark_dispatched():
+        return False
+    arguments = [str(event.pk), event.tries]
+    try:
+        current_app.send_task(DELIVER_TASK, args=arguments, task_id=f"{event.pk}:{event.tries}", queue=IO_QUEUE)
+    except (OperationalError, OSError) as error:
+        logger.warning("The broker took no message (%s); webhook %s waits in the database.", error, event)
+        event.unmark_dispatched()
         pause()
         return False
     return True

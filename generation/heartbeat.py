@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from dataclasses import asdict
 from threading import Event, Thread
 from typing import TYPE_CHECKING
@@ -12,7 +13,9 @@ from django.db.models.functions import Now
 
 from generation.conf import configuration
 from generation.models import Device
-from generation.models.generation import beat
+from generation.models.leases import beat
+from generation.models.webhook import note_progress
+from generation.watch import Watch
 
 if TYPE_CHECKING:
     from generation.worker import Worker
@@ -85,3 +88,13 @@ class Heartbeat(Thread):
         for watch in watches:
             watch.is_lost = watch.claim_token not in held
             watch.is_cancel_requested = held.get(watch.claim_token, False)
+        self.report([watch for watch in watches if not watch.is_lost])
+
+    def report(self, watches: list[Watch]) -> None:
+        """Note for the webhooks how far the runs are; the housekeeper sends it."""
+        now = time.monotonic()
+        news = [watch for watch in watches if watch.has_news(now=now)]
+        if news:
+            note_progress({watch.webhook_for: (watch.step, watch.total) for watch in news if watch.webhook_for})
+        for watch in news:
+            watch.told_at, watch.told_step = now, watch.step

@@ -33,6 +33,14 @@ class Outcome(StrEnum):
     LOST = "lost"
 
 
+class CancelReason(StrEnum):
+    """Why a generation was asked to end before its time."""
+
+    REQUEST = "request"
+    DEADLINE = "deadline"
+    DISCONNECT = "disconnect"
+
+
 class Transition(NamedTuple):
     """One allowed step: the status it starts from and the one it leads to."""
 
@@ -49,4 +57,5 @@ RELEASE = Transition(Status.RUNNING, Status.QUEUED)
 
 FINISHED = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
 STATUS_CHOICES = [(status.value, status.value) for status in Status]
+CANCEL_REASON_CHOICES = [(reason.value, reason.value) for reason in CancelReason]
 OUTCOME_CHOICES = [(outcome.value, outcome.value) for outcome in Outcome]

@@ -1,52 +1,55 @@
 """What the outside may do with generations: submit, cancel, retry, delete."""
 
-import secrets
+from collections.abc import Sequence
+from contextlib import suppress
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 
 from generation import dispatch, inputs, storage
-from generation.errors import AlreadyFinished, InvalidParameters, NotFinished, NotRetryable
-from generation.lifecycle import Status
-from generation.models import Device, Generation
-from generation.models.generation import MAX_SEED
-from generation.parameters import Parameters, Wishes, resolve
+from generation.errors import AlreadyFinished, NotFinished, NotRetryable
+from generation.events.publisher import tell
+from generation.lifecycle import CancelReason, Status
+from generation.models import Batch, Device, Generation
+from generation.parameters import Wishes
+from generation.submission import PARAMETERS_OF_A_ROW, submit_many, submit_one
+from generation.terms import Asked, Terms
 
-PARAMETERS_OF_A_ROW = tuple(Parameters.__dataclass_fields__)
+NO_TERMS = Terms()
 
 
-def submit(wishes: Wishes, *, owner: AbstractBaseUser, pinned_to: Device | None = None) -> Generation:
+def submit(
+    wishes: Wishes, *, owner: AbstractBaseUser, terms: Terms = NO_TERMS, pinned_to: Device | None = None
+) -> Generation:
     """Accept a request: the row is stored, and after the commit it is dispatched as soon as there is room.
 
-    Raises InvalidParameters, and then nothing is stored; StorageUnavailable if there is no place for its pictures.
+    What an earlier request with the same key or id has made is returned with `is_replay` set. Raises
+    InvalidParameters, KeyReused, IdTaken or InFlight, and then nothing is stored; StorageUnavailable if there is no
+    place for its pictures.
     """
-    if wishes.priority > 0 and not getattr(owner, "is_staff", False):
-        raise InvalidParameters({"priority": "Only staff may ask for a priority above 0."})
-    parameters = resolve(wishes, draw_seed=draw_seed)
-    beginnings = inputs.gather(wishes, owner=owner)
-    if wishes.image is not None and wishes.width is None and wishes.height is None:
-        width, height = beginnings[0].size
-        parameters = parameters.fitted_to(width=width, height=height)
-    beginnings = inputs.keep_all(beginnings, owner=owner)
-    values = {name: getattr(parameters, name) for name in PARAMETERS_OF_A_ROW}
-    with transaction.atomic():
-        generation = Generation(owner_id=owner.pk, pinned_to=pinned_to, has_inputs=bool(beginnings), **values)
-        generation.total_steps = generation.num_inference_steps
-        generation.save(force_insert=True)
-        inputs.attach(beginnings, generation)
-        transaction.on_commit(lambda: dispatch.send_off(generation), robust=True)
-    return generation
+    return submit_one(Asked(wishes, terms), owner=owner, pinned_to=pinned_to)
 
 
-def cancel(generation: Generation) -> Generation:
+def submit_batch(requests: Sequence[Asked], *, owner: AbstractBaseUser, idempotency_key: str = "") -> Batch:
+    """Accept up to a hundred requests, all or none; otherwise as `submit`.
+
+    A fault is named by its request and its field: `requests.3.width`.
+    """
+    return submit_many(requests, owner=owner, idempotency_key=idempotency_key)
+
+
+def cancel(generation: Generation, *, reason: CancelReason = CancelReason.REQUEST) -> Generation:
     """Cancel it at once if it waits; ask its worker to stop if it runs. Doing so twice is the same as once.
 
     The returned row is `cancelled`, or `running` with `cancel_requested_at` set. Raises AlreadyFinished.
     """
     while True:
-        if generation.withdraw():
+        if generation.withdraw(reason=reason):
+            transaction.on_commit(lambda: tell(generation), robust=True)
+            transaction.on_commit(lambda: dispatch.notify(generation), robust=True)
             return generation
-        if generation.request_cancel():
+        if generation.request_cancel(reason=reason):
+            transaction.on_commit(lambda: tell(generation, is_stopping=True), robust=True)
             # After the commit and never before: the flag in the database is what decides, this is only faster.
             transaction.on_commit(lambda: dispatch.revoke(generation), robust=True)
             return generation
@@ -55,6 +58,14 @@ def cancel(generation: Generation) -> Generation:
         if generation.is_finished:
             raise AlreadyFinished(f"It has {generation.status} already; there is nothing left to cancel.")
         # Released to the queue between the two updates: it waits again, so it can be withdrawn.
+
+
+def cancel_batch(batch: Batch) -> None:
+    """Cancel all that has not ended, as `cancel` does; what ends meanwhile stays as it is."""
+    with transaction.atomic():
+        for generation in Generation.objects.unfinished().filter(batch=batch).select_related("model"):
+            with suppress(AlreadyFinished):
+                cancel(generation)
 
 
 def retry(generation: Generation) -> Generation:
@@ -67,7 +78,8 @@ def retry(generation: Generation) -> Generation:
     priority = generation.priority if generation.owner.is_staff else min(generation.priority, 0)
     values |= inputs.sources_of(generation)
     wishes = Wishes(**values | {"model": generation.model.slug, "priority": priority})
-    return submit(wishes, owner=generation.owner)
+    told = Terms(webhook_url=generation.webhook_url, webhook_events=tuple(generation.webhook_events) or None)
+    return submit(wishes, owner=generation.owner, terms=told)
 
 
 def delete(generation: Generation) -> None:
@@ -81,8 +93,3 @@ def delete(generation: Generation) -> None:
     for attempt in generation.attempts.filter(files_removed_at=None).select_related("generation"):
         storage.remove_attempt(attempt)
     generation.delete()
-
-
-def draw_seed() -> int:
-    """A seed that nobody can guess, with room above it for the seeds of many images."""
-    return secrets.randbelow(MAX_SEED - 1000)

@@ -64,7 +64,21 @@ class Parameters:
         return replace(self, width=fitted[0], height=fitted[1])
 
 
-def resolve(wishes: Wishes, *, draw_seed: Callable[[], int]) -> Parameters:
+def find_model(slug: str | None) -> DiffusionModel:
+    """The enabled model of that name, or the default one for None."""
+    enabled = DiffusionModel.objects.enabled()
+    model = enabled.first() if slug is None else enabled.filter(slug=slug).first()
+    if model is None:
+        known = ", ".join(enabled.values_list("slug", flat=True)) or "none; an administrator can enable one"
+        asked = "No model is enabled" if slug is None else f"There is no model {slug!r}"
+        raise InvalidParameters({"model": f"{asked}. Available: {known}."})
+    return model
+
+
+FindModel = Callable[[str | None], DiffusionModel]
+
+
+def resolve(wishes: Wishes, *, draw_seed: Callable[[], int], find_model: FindModel = find_model) -> Parameters:
     """Fill in the model's defaults and check every limit; raises InvalidParameters naming all that is wrong."""
     model = find_model(wishes.model)
     parameters = Parameters(
@@ -91,17 +105,6 @@ def resolve(wishes: Wishes, *, draw_seed: Callable[[], int]) -> Parameters:
     if faults:
         raise InvalidParameters(faults)
     return parameters
-
-
-def find_model(slug: str | None) -> DiffusionModel:
-    """The enabled model of that name, or the default one for None."""
-    enabled = DiffusionModel.objects.enabled()
-    model = enabled.first() if slug is None else enabled.filter(slug=slug).first()
-    if model is None:
-        known = ", ".join(enabled.values_list("slug", flat=True)) or "none; an administrator can enable one"
-        asked = "No model is enabled" if slug is None else f"There is no model {slug!r}"
-        raise InvalidParameters({"model": f"{asked}. Available: {known}."})
-    return model
 
 
 def find_faults(asked: Parameters) -> Iterator[tuple[str, str]]:

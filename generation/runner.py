@@ -13,11 +13,12 @@ from generation.conf import configuration
 from generation.engines.encoding import encode_all
 from generation.engines.errors import DeviceLost, EngineError, ModelUnavailable
 from generation.engines.types import GeneratedImages, ImageRequest
+from generation.events.publisher import tell
 from generation.input_pixels import InputLost, Pixels
-from generation.lifecycle import Status
+from generation.lifecycle import CancelReason, Status
 from generation.models import Attempt, Generation, Image
 from generation.storage import Picture, StorageUnavailable
-from generation.watch import CancelRequested, ClaimLost, Draining, Watch
+from generation.watch import CancelRequested, ClaimLost, DeadlinePassed, Draining, Watch
 from generation.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,10 @@ def run_dispatched(generation_id: UUID, dispatch_no: int, worker: Worker) -> Non
         if attempt is None:
             logger.info("%s was claimed or cancelled meanwhile; nothing to do.", generation)
             return
+        tell(generation)
+        dispatch.notify(generation)
         run_claimed(generation, attempt, fault or loss, pixels=pixels, worker=worker)
+    dispatch.notify(generation)
     dispatch.top_up(generation.model)
 
 
@@ -66,6 +70,7 @@ def run_claimed(
             watch.check()
             images = store(made, generation, attempt)
             finish(generation, attempt, images)
+            tell(generation)
             logger.info("%s succeeded on %s, %.1f s in the pipeline.", generation, worker.device, made.pipeline_seconds)
         except BaseException as error:  # an exception that left a task would wedge the worker for good
             give_back(generation, attempt, error, watch=watch, worker=worker)
@@ -180,22 +185,30 @@ def finish(generation: Generation, attempt: Attempt, images: list[Image]) -> Non
 
 def give_back(generation: Generation, attempt: Attempt, error: BaseException, *, watch: Watch, worker: Worker) -> None:
     """Give an attempt that did not succeed its defined end, and remove what it has stored."""
+    has_moved = False
     match error:
         case CancelRequested():
-            settle(lambda: generation.cancel(attempt, step=watch.step))
+            has_moved = settle(lambda: generation.cancel(attempt, step=watch.step))
+        case DeadlinePassed():
+            reason = CancelReason.DEADLINE
+            has_moved = settle(lambda: generation.cancel(attempt, step=watch.step, reason=reason))
         case Draining():
-            settle(lambda: generation.release(attempt, step=watch.step) or generation.cancel(attempt, step=watch.step))
+            has_moved = settle(
+                lambda: generation.release(attempt, step=watch.step) or generation.cancel(attempt, step=watch.step)
+            )
         case ClaimLost():
             logger.warning("The claim on %s is lost; its result is dropped.", generation)
         case DeviceLost():
             logger.error("%s has failed: %s", worker.device, error)
-            settle(lambda: generation.lose(attempt, detail=str(error)))
+            has_moved = settle(lambda: generation.lose(attempt, detail=str(error)))
             worker.give_up()
         case _:
             code, detail = explain(error, generation)
             attempt.peak_memory_bytes = getattr(error, "peak_memory_bytes", None)
             cause = f"{type(error).__name__}: {error}"
-            settle(lambda: generation.fail(attempt, code=code, detail=detail, cause=cause, step=watch.step))
+            has_moved = settle(lambda: generation.fail(attempt, code=code, detail=detail, cause=cause, step=watch.step))
+    if has_moved:
+        tell(generation)
     logger.info("%s ended as %s at step %s of %s.", attempt, generation.status, watch.step, watch.total)
     storage.try_to_remove_attempt(attempt)  # what fails here is the housekeeper's to repeat
 

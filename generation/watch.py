@@ -2,17 +2,25 @@
 
 Stop
 ├── CancelRequested   somebody cancelled it
+├── DeadlinePassed    it has not ended in the time that its owner gave it
 ├── ClaimLost         the lease ran out and another worker may have it
 └── Draining          this worker is about to exit
 """
 
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from celery.worker import state as celery_state
 
 from generation.engines.types import Progress
+from generation.events.progress import ProgressReport
+
+if TYPE_CHECKING:
+    from generation.models import Generation
+
+TELL_SECONDS = 5.0
 
 
 class Stop(Exception):
@@ -21,6 +29,10 @@ class Stop(Exception):
 
 class CancelRequested(Stop):
     """Somebody cancelled the generation."""
+
+
+class DeadlinePassed(Stop):
+    """The owner wants it only if it ends in time, and it has not."""
 
 
 class ClaimLost(Stop):
@@ -33,15 +45,24 @@ class Draining(Stop):
 
 @dataclass(slots=True)
 class Watch:
-    """Written by the heartbeat's thread (the flags) and by the run's own (the progress)."""
+    """Written by the heartbeat's thread (the flags) and by the run's own (the progress).
+
+    `deadline` and `told_at` are on `time.monotonic`'s clock, in seconds. `webhook_for` is the generation's id if
+    its owner wants to be told of its progress.
+    """
 
     claim_token: UUID
     task_id: str
     total: int
+    report: ProgressReport
     step: int = 0
     is_cancel_requested: bool = False
     is_lost: bool = False
     is_draining: bool = False
+    deadline: float | None = None
+    webhook_for: UUID | None = None
+    told_at: float = float("-inf")
+    told_step: int = 0
     stepped_at: float = field(default_factory=time.monotonic)
 
     def on_step(self, progress: Progress) -> None:
@@ -49,6 +70,12 @@ class Watch:
         self.step, self.total = progress.step, progress.total
         self.stepped_at = time.monotonic()
         self.check()
+        self.report.on_step(progress)
+
+    def has_news(self, *, now: float) -> bool:
+        """Whether there is progress that the owner wants to be told of, and the last report is long enough ago."""
+        is_time = self.webhook_for is not None and now - self.told_at >= TELL_SECONDS
+        return is_time and self.told_step < self.step < self.total
 
     def seconds_without_step(self) -> float:
         """How long ago the run began or made its latest step."""
@@ -61,5 +88,14 @@ class Watch:
         # Celery's revoke reaches this set within milliseconds; the flag, read at each beat, is its safety net.
         if self.is_cancel_requested or self.task_id in celery_state.revoked:
             raise CancelRequested
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise DeadlinePassed
         if self.is_draining:
             raise Draining
+
+
+def deadline_of(generation: "Generation", *, now: float) -> float | None:
+    """When a generation that was claimed `now` has to end: the time left is counted on the database's clock."""
+    if generation.deadline_at is None or generation.started_at is None:
+        return None
+    return now + (generation.deadline_at - generation.started_at).total_seconds()

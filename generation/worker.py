@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,18 +12,21 @@ from threading import Condition, Event, Lock
 from typing import Any
 from uuid import UUID
 
-from celery import signals
+from celery import Celery, signals
+from celery.worker import WorkController
 from celery.worker.consumer import Consumer
 from django.db.models.functions import Now
 
 from generation import dispatch
 from generation.conf import configuration
 from generation.devices import local_device, local_host
+from generation.events.progress import ProgressReport
 from generation.heartbeat import Heartbeat
 from generation.models import Attempt, Device, DiffusionModel, Generation
+from generation.models.webhook import Kind
 from generation.runtimes.base import Runtime
 from generation.runtimes.native import NativeRuntime
-from generation.watch import Watch
+from generation.watch import Watch, deadline_of
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +86,9 @@ class Worker:
             claim_token=attempt.claim_token,
             task_id=generation.task_id,
             total=generation.total_steps,
+            report=ProgressReport(generation),
+            deadline=deadline_of(generation, now=time.monotonic()),
+            webhook_for=generation.pk if Kind.PROGRESS in generation.webhook_events else None,
         )
         with self._lock:
             self._watches[watch.claim_token] = watch
@@ -172,11 +179,18 @@ def essential(hook: Callable[..., None]) -> Callable[..., None]:
     return guarded
 
 
+def has_a_device(app: Celery) -> bool:
+    """Whether this process is to drive a device; one that only sends webhooks has none."""
+    return set(app.amqp.queues.consume_from) != {dispatch.IO_QUEUE}
+
+
 @signals.worker_init.connect
 @essential
-def start_runtime(**_: Any) -> None:
+def start_runtime(sender: WorkController, **_: Any) -> None:
     """Import torch and take hold of the device before the first message arrives."""
     global _worker
+    if not has_a_device(sender.app):
+        return
     settings = configuration()
     runtime = NativeRuntime(local_device().torch_name, folder=settings.engine_dir, compiles=settings.compiles)
     _worker = Worker(runtime=runtime, device=register_device(runtime))
@@ -187,6 +201,8 @@ def start_runtime(**_: Any) -> None:
 def start_heartbeat(sender: Consumer, **_: Any) -> None:
     """From now on the device is seen to be alive and consumes what its row says."""
     global _heartbeat
+    if not has_a_device(sender.app):
+        return
     worker = this_worker()
     Device.objects.filter(pk=worker.device.pk).update(started_at=Now(), heartbeat_at=Now())
     _heartbeat = Heartbeat(worker, consumer=sender)

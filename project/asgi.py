@@ -2,15 +2,14 @@
 
 import os
 
-from django.core.asgi import get_asgi_application
+import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "project.settings")
-django_application = get_asgi_application()
+django.setup(set_prefix=False)  # as django.core.asgi.get_asgi_application does
 
 from django.conf import settings  # noqa: E402  Django must be set up first
 
 from project.body_limit import BodyLimit  # noqa: E402
+from project.handler import Handler  # noqa: E402
 
-application = BodyLimit(
-    django_application, max_bytes=settings.MAX_BODY_BYTES, max_upload_bytes=settings.MAX_UPLOAD_BYTES
-)
+application = BodyLimit(Handler(), max_bytes=settings.MAX_BODY_BYTES, max_upload_bytes=settings.MAX_UPLOAD_BYTES)

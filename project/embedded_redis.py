@@ -19,9 +19,18 @@ NOISE = ("Memory overcommit must be enabled", "Received SIGTERM", "ready to exit
 
 
 def is_wanted() -> bool:
-    """Whether the settings name no broker of the operator's own."""
-    own_url = f"redis+socket://{settings.EMBEDDED_REDIS_SOCKET}"
-    return own_url == settings.BROKER_URL
+    """Whether the settings name no Redis of the operator's own; even beside RabbitMQ, live events need one."""
+    return own_url() == settings.EVENTS_URL
+
+
+def is_broker() -> bool:
+    """Whether it is Celery's broker too."""
+    return own_url() == settings.BROKER_URL
+
+
+def own_url() -> str:
+    """Its address, as settings have it."""
+    return f"redis+socket://{settings.EMBEDDED_REDIS_SOCKET}"
 
 
 def redis_spec() -> ChildSpec:

@@ -1,6 +1,33 @@
-"""How a line of the log looks, and the one line that is left out."""
+"""Where the log goes, how a line of it looks, and the one line that is left out."""
 
 import logging
+import sys
+from typing import Any
+
+
+def logging_settings(level: str) -> dict[str, Any]:
+    """Django's LOGGING: one line per record on standard error."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "filters": {"without_revoke_warnings": {"()": "project.logs.WithoutRevokeWarnings"}},
+        "formatters": {"line": {"()": "project.logs.LineFormatter"}},
+        "handlers": {
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "stream": sys.stderr,
+                "formatter": "line",
+                "filters": ["without_revoke_warnings"],
+            }
+        },
+        "root": {"handlers": ["stderr"], "level": level},
+        "loggers": {
+            "celery": {"level": "WARNING"},
+            "kombu": {"level": "WARNING"},
+            "flower.inspector": {"level": "ERROR"},  # it warns until the first worker has answered
+            "httpx": {"level": "WARNING"},
+        },
+    }
 
 
 class LineFormatter(logging.Formatter):

@@ -42,11 +42,13 @@ PICTURES = [
     Page("Generations", "image", "generation.generation"),
     Page("Models", "model_training", "generation.diffusionmodel"),
     Page("Devices", "memory", "generation.device"),
+    Page("Webhooks", "webhook", "generation.webhookevent"),
 ]
 PEOPLE = [
     Page("Users", "person", "auth.user"),
     Page("Groups", "group", "auth.group"),
     Page("API keys", "key", "api.apikey"),
+    Page("Webhook accounts", "alternate_email", "generation.webhookaccount"),
 ]
 
 
@@ -81,7 +83,7 @@ def links(pages: list[Page], request: HttpRequest) -> list[dict[str, Any]]:
 
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """What the overview shows (unfold's DASHBOARD_CALLBACK)."""
-    generations, _, known_devices = PICTURES
+    generations, _, known_devices, _ = PICTURES
     if generations.is_open_to(request):
         context |= {"counts": counts(), "newest": newest()}
     if known_devices.is_open_to(request):

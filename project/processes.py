@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import Error, connection
 
 from generation.devices import local_host
-from generation.dispatch import device_queue
+from generation.dispatch import IO_QUEUE, device_queue
 from generation.models import Device
 from project.address import host_headers, local_url
 from project.child import ChildSpec, ReadyCheck
@@ -21,6 +21,7 @@ from project.secrets import read_or_create
 CELERY = [sys.executable, "-m", "celery", "--quiet", "-A", "celery_app"]
 FLOWER_USER = "admin"
 WORKER_GRACE_SECONDS = 30
+IO_THREADS = 8
 BROKER_TIMEOUT = "PICTOR_BROKER_TIMEOUT_SECONDS"
 # Celery warns root at length; whoever runs a container as root has decided so.
 ROOT_WARNING = "ignore:You're running the worker with superuser privileges"
@@ -74,6 +75,19 @@ def worker_spec(device: DeviceSlot, *, cpu_workers: int) -> ChildSpec:
         argv=[*CELERY, "worker", "--hostname", f"{device.label}@{host}", "--queues", queue, *options],
         watch=partial(watch_worker, host, device.label),
         env=env,
+        folder=settings.BASE_DIR,
+        grace_seconds=WORKER_GRACE_SECONDS,
+        noise=("worker: Warm shutdown",),
+    )
+
+
+def io_spec() -> ChildSpec:
+    """The Celery worker that sends webhooks: few threads, no device."""
+    options = ["--pool=threads", f"--concurrency={IO_THREADS}", "--without-gossip", "--events", "--loglevel=WARNING"]
+    return ChildSpec(
+        name="io",
+        argv=[*CELERY, "worker", "--hostname", f"io@{local_host()}", "--queues", IO_QUEUE, *options],
+        env={"PYTHONWARNINGS": ROOT_WARNING},
         folder=settings.BASE_DIR,
         grace_seconds=WORKER_GRACE_SECONDS,
         noise=("worker: Warm shutdown",),

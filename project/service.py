@@ -16,7 +16,7 @@ from project.address import check_port, local_url
 from project.client import Client, PictureFailed
 from project.devices import DeviceSlot
 from project.first_run import Credentials, ensure_credentials
-from project.processes import flower_spec, housekeeper_spec, web_spec, worker_specs
+from project.processes import flower_spec, housekeeper_spec, io_spec, web_spec, worker_specs
 from project.supervisor import Supervisor
 
 FIRST_PROMPT = "a red apple"
@@ -28,7 +28,7 @@ class BrokerUnavailable(Exception):
 
 @dataclass(frozen=True)
 class Service:
-    """Web, workers, housekeeper and, unless it is to run for a moment only, Flower."""
+    """Web, workers, the sender of webhooks, housekeeper and, unless it is to run for a moment only, Flower."""
 
     devices: list[DeviceSlot]
     port: int
@@ -45,7 +45,7 @@ class Service:
         if self.has_flower:
             other = settings.FLOWER_PORT + 1
             check_port("127.0.0.1", settings.FLOWER_PORT, advice=f"make run PICTOR_FLOWER_PORT={other}")
-        if not embedded_redis.is_wanted():
+        if not embedded_redis.is_broker():
             check_broker()
 
     def prepare(self) -> Credentials:
@@ -59,7 +59,8 @@ class Service:
         if embedded_redis.is_wanted():
             await supervisor.start(embedded_redis.redis_spec())
         flower = [flower_spec()] if self.has_flower else []
-        await supervisor.start(web_spec(port=self.port), *worker_specs(self.devices), housekeeper_spec(), *flower)
+        workers = [*worker_specs(self.devices), io_spec()]
+        await supervisor.start(web_spec(port=self.port), *workers, housekeeper_spec(), *flower)
 
 
 def check_broker() -> None:
@@ -69,7 +70,7 @@ def check_broker() -> None:
             connection.ensure_connection(max_retries=1, timeout=2)
         except (OperationalError, OSError) as error:
             advice = "Start it, or correct BROKER_URL or REDIS_URL; with neither set, `make run` brings its own."
-            if embedded_redis.is_wanted():
+            if embedded_redis.is_broker():
                 advice = "It runs only with `make run`; elsewhere, set BROKER_URL or REDIS_URL to one that all share."
             raise BrokerUnavailable(
                 f"The broker at {connection.as_uri()} does not answer ({error}). {advice}"

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from django.core.exceptions import ImproperlyConfigured
 
 from project.environment import Environment, read_dotenv
+from project.logs import logging_settings
 from project.secrets import make_private, read_or_create
 from project.static_headers import add_security_headers
 
@@ -152,7 +153,9 @@ if len(str(EMBEDDED_REDIS_SOCKET)) > 100:
     EMBEDDED_REDIS_SOCKET = Path(tempfile.gettempdir()) / f"pictor-{_digest}" / "redis.sock"
 
 REDIS_URL = env.redis_url("REDIS_URL", default="")
-BROKER_URL = env.broker_url("BROKER_URL", default="") or REDIS_URL or f"redis+socket://{EMBEDDED_REDIS_SOCKET}"
+_OWN_REDIS = f"redis+socket://{EMBEDDED_REDIS_SOCKET}"
+BROKER_URL = env.broker_url("BROKER_URL", default="") or REDIS_URL or _OWN_REDIS
+EVENTS_URL = REDIS_URL or (_OWN_REDIS if BROKER_URL.startswith("amqp") else BROKER_URL)  # RabbitMQ cannot carry them
 BROKER_PREFIX = env.str("PICTOR_BROKER_PREFIX", default="pictor:")
 BROKER_TIMEOUT_SECONDS = env.seconds("PICTOR_BROKER_TIMEOUT_SECONDS", default=5)
 
@@ -218,6 +221,7 @@ ENGINE_DIR = DATA_DIR / "engine"
 MAX_INPUT_BYTES = env.count("PICTOR_MAX_INPUT_BYTES", default=10 * 1024 * 1024)
 MAX_INPUT_PIXELS = env.count("PICTOR_MAX_INPUT_PIXELS", default=40_000_000)
 INPUT_SECONDS = env.seconds("PICTOR_INPUT_SECONDS", default=24 * 3600)
+WEBHOOKS_MAY_BE_PRIVATE = env.bool("PICTOR_WEBHOOKS_MAY_BE_PRIVATE", default=False)
 
 # --- Images -----------------------------------------------------------------------------------------------
 
@@ -277,24 +281,4 @@ UNFOLD = {
 # --- Logs -------------------------------------------------------------------------------------------------
 
 LOG_LEVEL = env.choice("PICTOR_LOG_LEVEL", default="INFO", options=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "filters": {"without_revoke_warnings": {"()": "project.logs.WithoutRevokeWarnings"}},
-    "formatters": {"line": {"()": "project.logs.LineFormatter"}},
-    "handlers": {
-        "stderr": {
-            "class": "logging.StreamHandler",
-            "stream": sys.stderr,
-            "formatter": "line",
-            "filters": ["without_revoke_warnings"],
-        }
-    },
-    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
-    "loggers": {
-        "celery": {"level": "WARNING"},
-        "kombu": {"level": "WARNING"},
-        "flower.inspector": {"level": "ERROR"},  # it warns until the first worker has answered
-        "httpx": {"level": "WARNING"},
-    },
-}
+LOGGING = logging_settings(LOG_LEVEL)

@@ -14,8 +14,9 @@ from PIL import Image as Picture
 
 from generation import storage
 from generation.lifecycle import FINISHED, Outcome, Status
-from generation.models import Attempt, Device, DiffusionModel, Generation, Image, Input
+from generation.models import Attempt, Device, DiffusionModel, Generation, Image, Input, WebhookEvent
 from generation.models.input import unguessable_name
+from generation.models.webhook import Kind
 
 SHIPPED = "fluent-emoji-256"
 PASSWORD = "a-long-test-password"
@@ -106,6 +107,16 @@ def make_attempt(
     return Attempt.objects.create(
         generation=generation, device=device, claim_token=token, outcome=outcome, **(usual | fields)
     )
+
+
+def make_webhook_event(
+    *, generation: Generation | None = None, url: str = "", kind: Kind = Kind.FINISHED, **fields: Any
+) -> WebhookEvent:
+    """An event that is due, of a generation that has succeeded unless said otherwise; `url` is where to tell it."""
+    generation = generation or make_generation(status=Status.SUCCEEDED)
+    if url:
+        Generation.objects.filter(pk=generation.pk).update(webhook_url=url, webhook_events=list(Kind))
+    return WebhookEvent.objects.create(generation=generation, kind=kind, **fields)
 
 
 def make_image(*, generation: Generation, index: int = 0, colour: str = "crimson", size: int = 64) -> Image:

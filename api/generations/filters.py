@@ -18,12 +18,13 @@ def check_year(moment: datetime) -> None:
 
 
 class GenerationFilters(filters.FilterSet):
-    """`?status=`, `?model=`, `?created_after=` and `?created_before=`."""
+    """`?status=`, `?model=`, `?batch=`, `?created_after=` and `?created_before=`."""
 
     status = filters.MultipleChoiceFilter(choices=STATUS_CHOICES, help_text="May be given several times.")
     model = filters.ModelChoiceFilter(
         queryset=DiffusionModel.objects.all(), to_field_name="slug", help_text="A model's slug."
     )
+    batch = filters.UUIDFilter(field_name="batch_id", help_text="The id of a batch.")
     created_after = filters.IsoDateTimeFilter(
         field_name="created_at", lookup_expr="gt", validators=[check_year], help_text="ISO 8601."
     )
@@ -33,4 +34,4 @@ class GenerationFilters(filters.FilterSet):
 
     class Meta:
         model = Generation
-        fields = ["status", "model", "created_after", "created_before"]
+        fields = ["status", "model", "batch", "created_after", "created_before"]

@@ -1,7 +1,7 @@
 """The endpoints of images: the bytes themselves, for their owner."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -12,13 +12,12 @@ from django.shortcuts import get_object_or_404
 from django.utils.cache import get_conditional_response
 from django.utils.http import content_disposition_header, quote_etag
 from rest_framework.exceptions import NotFound
-from rest_framework.negotiation import BaseContentNegotiation
-from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from api.authentication import oversees, user_of
 from api.errors import Unavailable
+from api.negotiation import WhateverIsAccepted
 from generation import storage
 from generation.models import Image, Input
 
@@ -26,17 +25,6 @@ IMMUTABLE = "private, max-age=31536000, immutable"
 Stored = TypeVar("Stored", Image, Input)
 COLUMNS = ("file", "thumbnail", "content_type", "sha256", "seed", "generation__model__slug")
 RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")  # bounded: int() refuses thousands of digits
-
-
-class WhateverIsAccepted(BaseContentNegotiation):
-    """An image has the format it has; only errors are rendered, and those as JSON."""
-
-    def select_renderer(
-        self, request: Request, renderers: Iterable[BaseRenderer], format_suffix: str | None = None
-    ) -> tuple[BaseRenderer, str]:
-        """Return the first renderer, whatever the client accepts."""
-        renderer = next(iter(renderers))
-        return renderer, renderer.media_type
 
 
 class StoredImageView(APIView, Generic[Stored]):

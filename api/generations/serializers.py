@@ -15,8 +15,11 @@ from generation.inputs import source_of
 from generation.lifecycle import Status
 from generation.models import DiffusionModel, Generation, Role
 from generation.models.generation import MAX_SEED
+from generation.models.webhook import Kind
 from generation.parameters import IMAGE_FORMATS, PRIORITIES, Wishes
+from generation.terms import Asked, Terms
 
+TERMS = ("deadline_seconds", "webhook_url", "webhook_events")  # they change nothing of what is drawn
 FORM_FIELDS = {"csrfmiddlewaretoken"}  # what the browsable API's form sends along
 DATE_TIME = serializers.DateTimeField()
 TEXT_AREA = {"base_template": "textarea.html", "rows": 3}
@@ -31,7 +34,7 @@ class ModelField(serializers.SlugField):
         return serializers.ChoiceField(choices=choices).iter_options()
 
 
-class GenerationRequestSerializer(serializers.Serializer[Wishes]):
+class GenerationRequestSerializer(serializers.Serializer[Asked]):
     """The body of `POST /api/generations/`. What is left out is as the model has it."""
 
     prompt = serializers.CharField(style=TEXT_AREA, help_text="What the picture should show.")
@@ -79,14 +82,29 @@ class GenerationRequestSerializer(serializers.Serializer[Wishes]):
         choices=PRIORITIES, required=False, initial=0, help_text="-1 waits for all others; 1 is for staff."
     )
 
+    deadline_seconds = serializers.FloatField(
+        required=False, help_text="Cancel it if it has not ended after so many seconds."
+    )
+
+    webhook_url = serializers.CharField(
+        required=False, max_length=2000, help_text="Where to report to; left out: as your account says."
+    )
+    webhook_events = serializers.MultipleChoiceField(
+        choices=list(Kind), required=False, help_text="What to report; left out: its end."
+    )
+
     def validate_priority(self, priority: int) -> int:
         """Refuse one above 0 unless the request may do what staff may; the domain knows the user, not the key."""
         if priority > 0 and not oversees(self.context["request"]):
             raise serializers.ValidationError("Above 0 is for staff, whose API key needs the scope 'admin' for it.")
         return priority
 
-    def to_internal_value(self, data: Any) -> Wishes:
-        """Return the wishes; a member that does not exist is refused, for it is most often a misspelling."""
+    def validate_webhook_events(self, kinds: set[str]) -> tuple[str, ...] | None:
+        """In the order in which they happen; of a form that names none, none."""
+        return tuple(kind for kind in Kind if kind in kinds) or None
+
+    def to_internal_value(self, data: Any) -> Asked:
+        """Return what is asked for; a member that does not exist is refused, for it is most often a misspelling."""
         values = super().to_internal_value(data)
         unknown = sorted(set(data) - set(self.fields) - FORM_FIELDS)
         if unknown:
@@ -94,8 +112,9 @@ class GenerationRequestSerializer(serializers.Serializer[Wishes]):
             raise serializers.ValidationError(
                 {name: serializers.ErrorDetail(f"Unknown. Known are: {known}.", code="unknown") for name in unknown}
             )
+        terms = Terms(**{name: values.pop(name) for name in TERMS if name in values})
         values["reference_images"] = tuple(values.get("reference_images", ()))
-        return Wishes(**values)
+        return Asked(Wishes(**values), terms)
 
 
 class GenerationSerializer(serializers.Serializer[Generation]):
@@ -134,6 +153,11 @@ class GenerationSerializer(serializers.Serializer[Generation]):
             "started_at": in_iso_8601(generation.started_at),
             "finished_at": in_iso_8601(generation.finished_at),
             "cancel_requested_at": in_iso_8601(generation.cancel_requested_at),
+            "cancel_reason": generation.cancel_reason or None,
+            "webhook_url": generation.webhook_url or None,
+            "webhook_events": generation.webhook_events,
+            "deadline_at": in_iso_8601(generation.deadline_at),
+            "batch": str(generation.batch_id) if generation.batch_id else None,
             "links": links(generation, request),
         }
 

@@ -1,13 +1,12 @@
 """The endpoints of generations: parse, one call inward, shape the answer."""
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from django.db.models import QuerySet
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
-from rest_framework.exceptions import NotFound
-from rest_framework.pagination import CursorPagination
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,31 +15,13 @@ from rest_framework.serializers import BaseSerializer
 from api.authentication import HasScope, MayChange, oversees, user_of
 from api.body import body_of
 from api.generations.filters import GenerationFilters
+from api.generations.pagination import ASK_AGAIN_AFTER_SECONDS, NewestFirst
 from api.generations.serializers import GenerationRequestSerializer, GenerationSerializer
+from api.headers import idempotency_key, with_deadline
 from generation import operations
 from generation.lifecycle import Status
 from generation.models import Generation
-
-ASK_AGAIN_AFTER_SECONDS = "1"
-
-
-class NewestFirst(CursorPagination):
-    """Pages that stay put while new generations come in: ids grow with time."""
-
-    ordering = "-id"
-    page_size = 20
-    page_size_query_param = "page_size"
-    max_page_size = 100
-
-    def decode_cursor(self, request: Request) -> Any:
-        """The cursor that the request names, if any; raises NotFound for one that was made up."""
-        cursor = super().decode_cursor(request)
-        try:
-            if cursor is not None and cursor.position is not None:
-                UUID(str(cursor.position))
-        except ValueError as error:
-            raise NotFound(self.invalid_cursor_message) from error
-        return cursor
+from generation.terms import Asked
 
 
 class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generation]):
@@ -69,15 +50,24 @@ class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generatio
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
         """What is posted to the list is a request; everything else is a generation."""
         # Not by the action: it is another one where a page shows the form and where OPTIONS describes it.
-        is_request = self.request.method == "POST" and not self.detail
+        is_request = self.request.method == "PUT" or (self.request.method == "POST" and not self.detail)
         return GenerationRequestSerializer if is_request else GenerationSerializer
 
     def create(self, request: Request) -> Response:
-        """Submit a generation; what is left out is as the model has it."""
-        serializer = GenerationRequestSerializer(data=body_of(request), context=self.get_serializer_context())
-        serializer.is_valid(raise_exception=True)
-        generation = operations.submit(serializer.validated_data, owner=user_of(request))
-        return self.accepted(generation)
+        """Submit a generation; what is left out is as the model has it.
+
+        With an `Idempotency-Key` header the same request can be sent again and makes nothing twice.
+        """
+        asked = self.asked_for(request)
+        terms = replace(asked.terms, idempotency_key=idempotency_key(request))
+        return self.accepted(operations.submit(asked.wishes, terms=terms, owner=user_of(request)))
+
+    def update(self, request: Request, pk: UUID) -> Response:
+        """Submit a generation under an id of your own, a UUID of any version: `201`; `200` if that was done before."""
+        asked = self.asked_for(request)
+        generation = operations.submit(asked.wishes, terms=replace(asked.terms, id=pk), owner=user_of(request))
+        made = status.HTTP_200_OK if generation.is_replay else status.HTTP_201_CREATED
+        return self.accepted(generation, status_code=made)
 
     def retrieve(self, request: Request, pk: str) -> Response:
         """One generation: its status, its place in the queue, its progress, its images."""
@@ -100,11 +90,17 @@ class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generatio
         """Submit the parameters of a failed or cancelled generation once more, as a new generation."""
         return self.accepted(operations.retry(self.get_object()))
 
-    def accepted(self, generation: Generation) -> Response:
-        """The 202 that says where to look."""
+    def asked_for(self, request: Request) -> Asked:
+        """The body, and what the headers say on top of it."""
+        serializer = GenerationRequestSerializer(data=body_of(request), context=self.get_serializer_context())
+        serializer.is_valid(raise_exception=True)
+        return with_deadline(serializer.validated_data, request)
+
+    def accepted(self, generation: Generation, *, status_code: int = status.HTTP_202_ACCEPTED) -> Response:
+        """The answer that says where to look."""
         data = self.shown(generation)
         headers = {"Location": data["links"]["self"], "Retry-After": ASK_AGAIN_AFTER_SECONDS}
-        return Response(data, status=status.HTTP_202_ACCEPTED, headers=headers)
+        return Response(data, status=status_code, headers=headers)
 
     def shown(self, generation: Generation) -> dict[str, Any]:
         """One generation, with its place in the queue."""

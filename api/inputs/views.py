@@ -14,10 +14,16 @@ from rest_framework.serializers import BaseSerializer
 from api.authentication import oversees, user_of
 from api.body import body_of
 from api.generations.images import StoredImageView
-from api.generations.views import NewestFirst
+from api.generations.pagination import NewestFirst
 from api.inputs.serializers import InputSerializer, UploadSerializer
 from generation import inputs
 from generation.models import Input
+
+
+class NewestInputsFirst(NewestFirst):
+    """Pages of inputs: their ids are ours, and grow with time."""
+
+    ordering = "-id"
 
 
 class InputViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Input]):
@@ -29,7 +35,7 @@ class InputViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Input]):
 
     parser_classes = [MultiPartParser]
     lookup_value_converter = "uuid"
-    pagination_class = NewestFirst
+    pagination_class = NewestInputsFirst
     filter_backends: list[Any] = []
 
     def get_queryset(self) -> QuerySet[Input]:

@@ -1,19 +1,19 @@
 """A generation: what a user asked for, where it is, and the only verbs that move it on."""
 
 from collections.abc import Iterable
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from django.conf import settings
 from django.db import models, transaction
-from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models import F, Q, UniqueConstraint
+from django.db.models.functions import Coalesce, Now
 from uuid_utils.compat import uuid7
 
 from generation.conf import configuration
 from generation.lifecycle import (
     CANCEL,
+    CANCEL_REASON_CHOICES,
     CLAIM,
     FAIL,
     FINISHED,
@@ -21,11 +21,14 @@ from generation.lifecycle import (
     STATUS_CHOICES,
     SUCCEED,
     WITHDRAW,
+    CancelReason,
     Outcome,
     Status,
     Transition,
 )
+from generation.models import webhook
 from generation.models.attempt import Attempt
+from generation.models.batch import Batch
 from generation.models.device import Device
 from generation.models.diffusion_model import DiffusionModel
 from generation.models.queries import GenerationQuerySet
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from generation.models.image import Image
 
 MAX_SEED = 2**32 - 1
+HAS_KEY = ~Q(idempotency_key="")
+HAS_DEADLINE = Q(finished_at=None) & ~Q(deadline_at=None)
 MAX_BACK_OFF = 6  # doublings of the time until a message is published again
 
 
@@ -41,6 +46,8 @@ class Generation(models.Model):
     """One request for pictures. Its status moves only by the verbs below, each one conditional UPDATE."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    arrival = models.UUIDField(default=uuid7, editable=False, help_text="Its place among all: `id` may be a client's.")
+    batch = models.ForeignKey(Batch, on_delete=models.SET_NULL, null=True, blank=True, related_name="generations")
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="generations")
     model = models.ForeignKey(DiffusionModel, on_delete=models.PROTECT, related_name="generations")
 
@@ -72,6 +79,13 @@ class Generation(models.Model):
     error_code = models.CharField(max_length=50, blank=True)
     error_detail = models.TextField(blank=True)
 
+    idempotency_key = models.CharField(max_length=255, blank=True)
+    fingerprint = models.CharField(max_length=64, blank=True, help_text="The SHA-256 of what was asked for.")
+    webhook_url = models.CharField(max_length=2000, blank=True)
+    webhook_events = models.JSONField(default=list)
+    deadline_at = models.DateTimeField(null=True, help_text="Cancelled if it has not ended by then.")
+    cancel_reason = models.CharField(max_length=10, choices=CANCEL_REASON_CHOICES, blank=True)
+
     dispatch_no = models.PositiveIntegerField(default=0)
     dispatched_at = models.DateTimeField(null=True)
     redispatch_at = models.DateTimeField(null=True)
@@ -83,15 +97,21 @@ class Generation(models.Model):
     lease_until = models.DateTimeField(null=True)
 
     position: int | None  # set by who asks for it: `with_position` for many, `position_of` for one
+    is_replay = False  # set by `submit` where an earlier request with the same key or id has made it
 
     objects = GenerationQuerySet.as_manager()
 
     class Meta:
-        ordering = ["-id"]
+        ordering = ["-arrival"]
         indexes = [
-            models.Index(fields=["owner", "-id"], name="generations_of_an_owner"),
-            models.Index(fields=["status", "model", "-priority", "id"], name="generations_in_line"),
+            models.Index(fields=["owner", "-arrival"], name="generations_of_an_owner"),
+            models.Index(fields=["status", "model", "-priority", "arrival"], name="generations_in_line"),
             models.Index(fields=["claim_token"], name="generations_by_claim", condition=~Q(claim_token=None)),
+            models.Index(fields=["deadline_at"], name="generations_by_deadline", condition=HAS_DEADLINE),
+            models.Index(fields=["created_at"], name="generations_with_a_key", condition=HAS_KEY),
+        ]
+        constraints = [
+            UniqueConstraint(fields=["owner", "idempotency_key"], condition=HAS_KEY, name="generations_once_per_key")
         ]
 
     def __str__(self) -> str:
@@ -137,11 +157,10 @@ class Generation(models.Model):
     def claim(self, *, device: Device, dispatch_no: int) -> Attempt | None:
         """Start an attempt on `device`; None if the dispatch is stale, cancelled, or meant for another device."""
         token = uuid4()
-        meant_for_it = Q(pinned_to=None) | Q(pinned_to=device)
         with transaction.atomic():
             is_mine = self._move(
                 CLAIM,
-                meant_for_it & Q(dispatch_no=dispatch_no),
+                Q(dispatch_no=dispatch_no) & (Q(pinned_to=None) | Q(pinned_to=device)),
                 claim_token=token,
                 lease_until=Now() + configuration().lease,
                 started_at=Now(),
@@ -179,10 +198,12 @@ class Generation(models.Model):
                 attempt.close(Outcome.FAILED, step=step, code=code, detail=cause or detail)
             return is_done
 
-    def cancel(self, attempt: Attempt, *, step: int | None = None) -> bool:
-        """End because somebody asked for it; False if the claim is lost."""
+    def cancel(self, attempt: Attempt, *, step: int | None = None, reason: CancelReason = CancelReason.REQUEST) -> bool:
+        """End for `reason`, or for the one that was noted before; False if the claim is lost."""
+        noted = models.Case(models.When(cancel_reason="", then=models.Value(reason)), default=F("cancel_reason"))
+        asked_at = Coalesce("cancel_requested_at", Now())
         with transaction.atomic():
-            is_done = self._finish(attempt, CANCEL, Q())
+            is_done = self._finish(attempt, CANCEL, Q(), cancel_reason=noted, cancel_requested_at=asked_at)
             if is_done:
                 attempt.close(Outcome.CANCELLED, step=step)
             return is_done
@@ -204,13 +225,14 @@ class Generation(models.Model):
         """Take it from a worker that knows that its device has failed; False if the claim is lost already."""
         return self._lose(attempt, Q(), detail=detail)
 
-    def withdraw(self) -> bool:
+    def withdraw(self, *, reason: CancelReason = CancelReason.REQUEST) -> bool:
         """Cancel it while it waits; False if it does not wait (any more)."""
-        return self._move(WITHDRAW, Q(), cancel_requested_at=Now(), finished_at=Now())
+        return self._move(WITHDRAW, Q(), cancel_reason=reason, cancel_requested_at=Now(), finished_at=Now())
 
-    def request_cancel(self) -> bool:
+    def request_cancel(self, *, reason: CancelReason = CancelReason.REQUEST) -> bool:
         """Ask its worker to stop; False if it does not run. A second request changes nothing and is True."""
-        if not self._update(Q(status=Status.RUNNING, cancel_requested_at=None), cancel_requested_at=Now()):
+        runs_on = Q(status=Status.RUNNING, cancel_requested_at=None)
+        if not self._update(runs_on, cancel_reason=reason, cancel_requested_at=Now()):
             self.refresh_from_db()
         return self.status == Status.RUNNING
 
@@ -254,7 +276,14 @@ class Generation(models.Model):
 
     def _move(self, transition: Transition, guard: Q, **changes: Any) -> bool:
         """The one place where a status changes: an UPDATE that takes effect only from the transition's source."""
-        return self._update(guard & Q(status=transition.source), status=transition.target, **changes)
+        guard &= Q(status=transition.source)
+        if not self.webhook_url:
+            return self._update(guard, status=transition.target, **changes)
+        with transaction.atomic():  # what is to be told of it is stored with it, or not at all
+            has_moved = self._update(guard, status=transition.target, **changes)
+            if has_moved:
+                webhook.note(self, transition)
+            return has_moved
 
     def _update(self, guard: Q, **changes: Any) -> bool:
         """Change this row if `guard` holds for it at that moment; the instance then shows what has changed.
@@ -269,22 +298,3 @@ class Generation(models.Model):
                 else:
                     setattr(self, name, value)
         return is_changed
-
-
-def beat(steps: dict[UUID, tuple[int, int]], *, lease: timedelta) -> dict[UUID, bool]:
-    """Renew the lease of every claim in `steps` (claim token -> step and total) and note its progress.
-
-    Returns, for each claim that still holds, whether its cancel was requested; lost claims are missing.
-    """
-    held = Generation.objects.running().filter(claim_token__in=steps)
-    by_claim = {
-        field: models.Case(
-            *(models.When(claim_token=token, then=models.Value(pair[place])) for token, pair in steps.items()),
-            default=F(field),
-            output_field=models.PositiveIntegerField(),
-        )
-        for place, field in enumerate(("step", "total_steps"))
-    }
-    held.update(lease_until=Now() + lease, **by_claim)
-    cancels = dict(held.values_list("claim_token", "cancel_requested_at"))
-    return {token: cancels[token] is not None for token in steps if token in cancels}

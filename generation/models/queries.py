@@ -22,7 +22,7 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
 
     def queued(self) -> "GenerationQuerySet":
         """Waiting ones in the order in which they should run: priority first, then age."""
-        return self.filter(status=Status.QUEUED).order_by("-priority", "id")
+        return self.filter(status=Status.QUEUED).order_by("-priority", "arrival")
 
     def undispatched(self) -> "GenerationQuerySet":
         """Waiting ones that no message has been published for."""
@@ -52,25 +52,34 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         """Running ones whose worker has not been heard of within the lease."""
         return self.running().filter(lease_until__lt=Now())
 
+    def past_deadline(self) -> "GenerationQuerySet":
+        """Those that should have ended by now and have not; they may have been asked to."""
+        return self.filter(finished_at=None, deadline_at__lt=Now())
+
     def finished(self) -> "GenerationQuerySet":
         """Those that will not change any more."""
         return self.filter(status__in=FINISHED)
+
+    def unfinished(self) -> "GenerationQuerySet":
+        """Those that wait or run."""
+        return self.exclude(status__in=FINISHED)
 
     def position_of(self, generation: "Generation") -> int | None:
         """1 for the next of its model to run, None if it does not wait."""
         if generation.status != Status.QUEUED:
             return None
-        ahead = Q(priority__gt=generation.priority) | Q(priority=generation.priority, id__lt=generation.pk)
+        ahead = Q(priority__gt=generation.priority) | Q(priority=generation.priority, arrival__lt=generation.arrival)
         in_line = self.queued().filter(model=generation.model_id, pinned_to=generation.pinned_to_id)
         return in_line.filter(ahead).count() + 1
 
     def with_position(self) -> "GenerationQuerySet":
         """Annotate `position`: 1 for the next of its model to run, None for those that do not wait."""
+        is_older = Q(priority=OuterRef("priority"), arrival__lt=OuterRef("arrival"))
         ahead = (
             self.model.objects.queued()
             .shared()
             .filter(model=OuterRef("model"))
-            .filter(Q(priority__gt=OuterRef("priority")) | Q(priority=OuterRef("priority"), id__lt=OuterRef("id")))
+            .filter(Q(priority__gt=OuterRef("priority")) | is_older)
             .order_by()
             .values("model")
             .annotate(count=Count("pk"))

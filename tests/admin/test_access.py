@@ -4,10 +4,12 @@ import pytest
 from django.urls import reverse
 
 from generation.lifecycle import Status
+from generation.models import WebhookAccount
 from tests import factories
 
 LISTS = [
     "generation_generation", "generation_diffusionmodel", "generation_device", "auth_user", "auth_group", "api_apikey",
+    "generation_webhookevent", "generation_webhookaccount",
 ]  # fmt: skip
 
 pytestmark = pytest.mark.django_db
@@ -20,6 +22,8 @@ def pages() -> list[str]:
         "generation_generation": generation,
         "generation_diffusionmodel": generation.model,
         "generation_device": factories.make_device(),
+        "generation_webhookevent": factories.make_webhook_event(generation=generation),
+        "generation_webhookaccount": WebhookAccount.of(generation.owner_id),
         "auth_user": generation.owner,
     }
     lists = [reverse(f"admin:{name}_changelist") for name in LISTS]
@@ -29,6 +33,7 @@ def pages() -> list[str]:
         *(reverse(f"admin:{name}_change", args=[row.pk]) for name, row in rows.items()),
         reverse("admin:generation_diffusionmodel_add"),
         reverse("admin:api_apikey_add"),
+        reverse("admin:generation_webhookaccount_add"),
         reverse("admin:auth_user_add"),
     ]
 

@@ -83,9 +83,9 @@ def test_one_that_is_deleted_meanwhile_is_not_found(client_of, user, monkeypatch
     generation = factories.make_generation(owner=user)
     withdraw = Generation.withdraw
 
-    def lose_the_race(self):
+    def lose_the_race(self, **reason):
         Generation.objects.filter(pk=self.pk).delete()
-        return withdraw(self)
+        return withdraw(self, **reason)
 
     monkeypatch.setattr(Generation, "withdraw", lose_the_race)
 

@@ -288,3 +288,27 @@ def test_a_retry_whose_picture_is_gone_is_refused_with_a_sentence(client_of, use
     response = client_of(user).post(first["links"]["retry"])
 
     assert pointers(response) == ["/image"]
+
+
+@pytest.mark.parametrize(("colour", "status_code"), [("crimson", 202), ("navy", 422)])
+def test_with_an_idempotency_key_the_same_files_are_taken_in_once(client_of, user, model, colour, status_code):
+    def send(colour: str):
+        form = {"prompt": "a red apple", "image": file(pictures.png(colour=colour))}
+        return client_of(user).post(URL, form, format="multipart", headers={"Idempotency-Key": "1"})
+
+    first = send("crimson")
+
+    again = send(colour)
+
+    assert (first.status_code, again.status_code) == (202, status_code)
+    assert (Input.objects.count(), Generation.objects.count()) == (1, 1)
+
+
+def test_the_requests_of_a_batch_may_begin_with_pictures(client_of, user, model):
+    stored = str(factories.make_input(owner=user).pk)
+    requests = [{"prompt": "a red apple", "image": stored}, {"prompt": "a blue whale"}]
+
+    response = client_of(user).post("/api/batches/", {"requests": requests}, format="json")
+
+    assert response.status_code == 202, response.content
+    assert Input.objects.get().uses.count() == 1

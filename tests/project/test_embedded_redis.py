@@ -2,10 +2,13 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from django.conf import settings as pictor
 from redis import Redis
 
 from project import embedded_redis
@@ -115,11 +118,27 @@ def test_a_folder_of_somebody_else_is_refused(socket):
         embedded_redis.redis_spec()
 
 
-def test_it_is_wanted_unless_the_settings_name_a_broker(settings):
+def test_it_is_wanted_unless_the_settings_name_another(settings):
     wanted = embedded_redis.is_wanted()
-    settings.BROKER_URL = "redis://broker.example:6379/0"
+    settings.EVENTS_URL = "redis://redis.example:6379/0"
 
     assert (wanted, embedded_redis.is_wanted()) == (True, False)
+
+
+def test_beside_rabbitmq_it_is_there_for_live_events_only():
+    url = {"BROKER_URL": "amqp://user:password@broker.example//"}
+    code = "from project import embedded_redis; print(embedded_redis.is_wanted(), embedded_redis.is_broker())"
+
+    result = subprocess.run(
+        [sys.executable, "manage.py", "shell", "--no-imports", "-c", code],
+        cwd=pictor.BASE_DIR,
+        env=os.environ | url,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert result.stdout.split() == ["True", "False"]
 
 
 def test_a_deep_data_folder_gets_a_short_socket_path(settings):

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,16 +78,24 @@ class Running:
 
     def worker_pid(self, label: str) -> int:
         """The process of a device's worker."""
+        return self.find_worker(lambda words, environment: f"PICTOR_DEVICE={label}".encode() in environment)
+
+    def io_pid(self) -> int:
+        """The process that sends webhooks."""
+        return self.find_worker(lambda words, environment: b"io" in words)
+
+    def find_worker(self, is_wanted: Callable[[list[bytes], list[bytes]], bool]) -> int:
+        """The Celery worker of this service whose command line and environment are as wanted."""
+        ours = f"PICTOR_DATA_DIR={self.environment['PICTOR_DATA_DIR']}".encode()
         for place in Path("/proc").glob("[0-9]*"):
             try:
-                words = (place / "environ").read_bytes().split(b"\0")
-                is_worker = b"worker" in (place / "cmdline").read_bytes().split(b"\0")
+                environment = (place / "environ").read_bytes().split(b"\0")
+                words = (place / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            ours = f"PICTOR_DATA_DIR={self.environment['PICTOR_DATA_DIR']}".encode()
-            if is_worker and ours in words and f"PICTOR_DEVICE={label}".encode() in words:
+            if b"worker" in words and ours in environment and is_wanted(words, environment):
                 return int(place.name)
-        raise AssertionError(f"There is no worker for {label}.")
+        raise AssertionError("There is no such worker.")
 
 
 @contextmanager

@@ -1,0 +1,83 @@
+"""A stream of server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.db import connections
+
+from generation.events.event import END, EventId, Kind, ReceivedEvent, frame
+from generation.events.hub import EventsUnavailable, this_hub
+from generation.events.listener import ListenerClosed
+
+HEARTBEAT_SECONDS = 15.0
+HEARTBEAT = b": still here\n\n"
+RECONNECT_AFTER = b"retry: 2000\n\n"  # milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the database says: the data of a snapshot, and of the end if there is nothing more to come."""
+
+    data: dict[str, Any]
+    end: dict[str, Any] | None = None
+
+
+Look = Callable[[], View]
+
+
+async def stream(
+    *, owner_id: object, generation_id: UUID | None, look: Look, last_event_id: EventId | None
+) -> AsyncIterator[bytes]:
+    """What has been missed since `last_event_id`, or else a snapshot; then everything as it happens.
+
+    It ends with the generation; for all generations of an owner (`generation_id` None), when the server stops.
+    """
+    yield RECONNECT_AFTER
+    hub = this_hub()
+    try:
+        # Listening comes first, so whatever happens while the snapshot is taken comes after it.
+        async with hub.listen(owner_id, generation_id=generation_id) as listener:
+            missed = await hub.replay(listener, after=last_event_id) if last_event_id else None
+            while True:
+                if missed is None:
+                    shown = await in_thread(look)
+                    yield snapshot(shown, after=listener.after)
+                    has_ended = shown.end is not None
+                else:
+                    end = missed[-1] if generation_id and missed and missed[-1].kind == Kind.FINISHED else None
+                    yield frames(missed, end=end)
+                    has_ended = end is not None
+                if has_ended:
+                    return
+                missed = await listener.take(timeout_seconds=HEARTBEAT_SECONDS)
+    except (EventsUnavailable, ListenerClosed):
+        return  # the client connects again, and resumes or is told why it cannot
+
+
+def snapshot(shown: View, *, after: EventId) -> bytes:
+    """The first event, and the last one too if there is nothing more to come."""
+    first = frame(Kind.SNAPSHOT, json.dumps(shown.data, ensure_ascii=False), event_id=str(after))
+    if shown.end is None:
+        return first
+    return first + frame(Kind.FINISHED, json.dumps(shown.end, ensure_ascii=False), event_id=f"{after}{END}")
+
+
+def frames(events: list[ReceivedEvent], *, end: ReceivedEvent | None) -> bytes:
+    """Events as they are sent, or a sign of life if there are none."""
+    return b"".join(event.last_frame if event is end else event.frame for event in events) or HEARTBEAT
+
+
+async def in_thread(look: Look) -> View:
+    """Ask the database in one of the event loop's few threads: the request's own has been given back."""
+
+    def ask() -> View:
+        try:
+            return look()
+        finally:
+            connections.close_all()
+
+    return await asyncio.to_thread(ask)

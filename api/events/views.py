@@ -1,0 +1,93 @@
+"""The endpoints of live events: parse, one call inward, shape the answer."""
+
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import async_to_sync
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from rest_framework.generics import get_object_or_404
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from api.authentication import oversees, user_of
+from api.errors import Unavailable
+from api.events.stream import Look, View, stream
+from api.generations.serializers import GenerationSerializer
+from api.negotiation import WhateverIsAccepted
+from generation.events.event import END, EventId, status_event
+from generation.events.hub import EventsUnavailable, this_hub
+from generation.models import Generation
+
+MOST_IN_A_SNAPSHOT = 100
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+
+class EventsView(APIView):
+    """Everything about one's own generations."""
+
+    content_negotiation_class = WhateverIsAccepted
+
+    def get(self, request: Request) -> StreamingHttpResponse:
+        """Open a stream that goes on until either side ends it."""
+        return open_stream(request, owner_id=user_of(request).pk, look=partial(look_at_all, request))
+
+
+class GenerationEventsView(APIView):
+    """Everything about one generation."""
+
+    content_negotiation_class = WhateverIsAccepted
+
+    def get(self, request: Request, pk: UUID) -> HttpResponseBase:
+        """Open a stream that ends with the generation; 204, for "do not come back", to who has heard the end."""
+        generation = get_object_or_404(visible(request), pk=pk)
+        if generation.is_finished and request.headers.get("Last-Event-ID", "").endswith(END):
+            return HttpResponse(status=204)
+        look = partial(look_at, request, pk)
+        return open_stream(request, owner_id=generation.owner_id, look=look, generation_id=pk)
+
+
+def open_stream(
+    request: Request, *, owner_id: object, look: Look, generation_id: UUID | None = None
+) -> StreamingHttpResponse:
+    """The stream as an answer. Raises Unavailable where there can be none."""
+    if not isinstance(request._request, ASGIRequest):
+        raise Unavailable("Live events need an ASGI server. Serve project.asgi:application, for example by uvicorn.")
+    async_to_sync(check_hub)()
+    last_event_id = EventId.parse(request.headers.get("Last-Event-ID", ""))
+    events = stream(owner_id=owner_id, generation_id=generation_id, look=look, last_event_id=last_event_id)
+    return StreamingHttpResponse(events, content_type="text/event-stream", headers=HEADERS)
+
+
+async def check_hub() -> None:
+    """Raise Unavailable if Redis does not answer."""
+    try:
+        await this_hub().check()
+    except EventsUnavailable as error:
+        raise Unavailable(
+            "Live events have no Redis right now. Ask for the generation itself, or try again in a few seconds.",
+            code="events_unavailable",
+        ) from error
+
+
+def visible(request: Request) -> Any:
+    """The generations that the request may see."""
+    return Generation.objects.all() if oversees(request) else Generation.objects.owned_by(user_of(request))
+
+
+def look_at(request: Request, generation_id: UUID) -> View:
+    """One generation as it is now."""
+    generation = Generation.objects.select_related("model").get(pk=generation_id)
+    generation.position = Generation.objects.position_of(generation)
+    data = GenerationSerializer(generation, context={"request": request}).data
+    return View(data, end=status_event(generation).all_data if generation.is_finished else None)
+
+
+def look_at_all(request: Request) -> View:
+    """All that the user has waiting or running, the oldest first; of very many only the beginning."""
+    unfinished = Generation.objects.owned_by(user_of(request)).unfinished()
+    oldest = unfinished.with_position().select_related("model").order_by("arrival")[:MOST_IN_A_SNAPSHOT]
+    shown = [GenerationSerializer(generation, context={"request": request}).data for generation in oldest]
+    return View({"generations": shown, "count": unfinished.count()})

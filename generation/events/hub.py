@@ -1,0 +1,197 @@
+"""The hub of a web process: reads the streams of all who listen here over one connection, and shares them out.
+
+It lives in one event loop and holds no thread. A second connection is for what cannot wait until a read returns.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from uuid import UUID, uuid4
+from weakref import WeakKeyDictionary
+
+from redis.exceptions import RedisError
+
+from generation.events import streams
+from generation.events.event import EventId, Kind, ReceivedEvent, generation_key, mark_event
+from generation.events.listener import Listener, condense
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 500
+PAUSE_BETWEEN_READS_SECONDS = 0.01  # so that a flood of events makes few reads of many
+PAUSES_AFTER_FAILURE_SECONDS = (0.1, 0.5, 1.0, 2.0)
+NOTE_LISTENERS_SECONDS = 10.0
+UNAVAILABLE = (RedisError, OSError)
+
+
+class EventsUnavailable(Exception):
+    """Redis does not answer, so nobody can listen right now."""
+
+
+class Hub:
+    """All listeners of one event loop."""
+
+    def __init__(self) -> None:
+        self._commands = streams.connect_async()
+        self._reader = streams.connect_async(wait_seconds=streams.READ_SECONDS)
+        self._wake_up_call = streams.wake_up_call(uuid4().hex)
+        self._woken = "0-0"
+        self._listeners: dict[str, set[Listener]] = {}
+        self._positions: dict[str, EventId] = {}
+        self._joining = asyncio.Lock()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def check(self) -> None:
+        """Raise EventsUnavailable unless Redis answers."""
+        try:
+            await self._commands.ping()
+        except UNAVAILABLE as error:
+            raise EventsUnavailable(str(error)) from error
+
+    @asynccontextmanager
+    async def listen(self, owner_id: object, *, generation_id: UUID | None = None) -> AsyncIterator[Listener]:
+        """Hear, for the length of the block, everything from its beginning on. Raises EventsUnavailable."""
+        owner = str(owner_id)
+        try:
+            listener = await self._join(owner, generation_key(generation_id))
+        except UNAVAILABLE as error:
+            raise EventsUnavailable(str(error)) from error
+        try:
+            yield listener
+        finally:
+            self._leave(listener)
+
+    async def replay(self, listener: Listener, *, after: EventId) -> list[ReceivedEvent] | None:
+        """What `listener` has missed since the event `after`, until it began to listen; None if nobody knows.
+
+        That event has to be there still: then all that came after it is there too. Raises EventsUnavailable.
+        """
+        stream, until = streams.stream_of(listener.owner), max(listener.after, after)
+        start, has_begun, missed = str(after), False, list[ReceivedEvent]()
+        try:
+            while entries := await streams.entries_between(self._commands, stream, start, str(until), count=AT_ONCE):
+                if not has_begun and entries[0][0].decode() != str(after):
+                    return None
+                events = [ReceivedEvent.read(*entry) for entry in entries[0 if has_begun else 1 :]]
+                if any(event is not None and event.kind == Kind.GAP for event in events):
+                    return None
+                missed += [event for event in events if event is not None and listener.wants(event)]
+                start, has_begun = f"({entries[-1][0].decode()}", True
+        except UNAVAILABLE as error:
+            raise EventsUnavailable(str(error)) from error
+        if not has_begun:
+            return None
+        listener.after = until
+        return condense(missed)
+
+    def close(self) -> None:
+        """End all listeners, so that the process may stop."""
+        for listeners in self._listeners.values():
+            for listener in listeners:
+                listener.close()
+
+    async def _join(self, owner: str, generation: str | None) -> Listener:
+        async with self._joining:
+            is_new = owner not in self._positions
+            position = await self._newest_entry(owner) if is_new else self._positions[owner]
+            listener = Listener(owner=owner, generation=generation, after=position)
+            self._positions.setdefault(owner, position)
+            self._listeners.setdefault(owner, set()).add(listener)
+            try:
+                self._ensure_reading()
+                await streams.note_listeners(self._commands, [listener.name])
+                if is_new:
+                    # The read that is under way does not know of this stream: it has to return.
+                    await streams.wake_up(self._commands, self._wake_up_call)
+            except BaseException:
+                self._leave(listener)
+                raise
+            return listener
+
+    def _leave(self, listener: Listener) -> None:
+        listeners = self._listeners.get(listener.owner, set())
+        listeners.discard(listener)
+        if not listeners:
+            self._listeners.pop(listener.owner, None)
+            self._positions.pop(listener.owner, None)
+        if not self._listeners:
+            for task in self._tasks:
+                task.cancel()
+            self._tasks.clear()
+
+    async def _newest_entry(self, owner: str) -> EventId:
+        """The end of the owner's stream; an empty one gets an entry, so that it has an end to resume from."""
+        stream = streams.stream_of(owner)
+        entry_id = await streams.newest_entry(self._commands, stream)
+        if entry_id is None:
+            entry_id = await streams.begin(self._commands, mark_event(owner))
+        return EventId.parse(entry_id.decode()) or EventId(0, 0)
+
+    def _ensure_reading(self) -> None:
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(work()) for work in (self._read, self._keep_known)]
+
+    async def _read(self) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._read_once()
+                if failures:
+                    self._start_all_anew()  # what was published meanwhile may be lost
+                    logger.warning("Redis answers again.")
+                failures = 0
+                await asyncio.sleep(PAUSE_BETWEEN_READS_SECONDS)
+            except UNAVAILABLE as error:
+                if not failures:
+                    logger.warning("No live events, Redis answers: %s", error)
+                await asyncio.sleep(PAUSES_AFTER_FAILURE_SECONDS[min(failures, len(PAUSES_AFTER_FAILURE_SECONDS) - 1)])
+                failures += 1
+            except Exception:
+                logger.exception("Reading live events failed.")
+                await asyncio.sleep(PAUSES_AFTER_FAILURE_SECONDS[-1])
+
+    async def _read_once(self) -> None:
+        owners = {streams.stream_of(owner).encode(): owner for owner in self._positions}
+        wanted = {self._wake_up_call: self._woken}
+        wanted |= {stream.decode(): str(self._positions[owner]) for stream, owner in owners.items()}
+        for stream, entries in await streams.new_entries(self._reader, wanted, count=AT_ONCE):
+            if stream in owners:
+                self._share_out(owners[stream], entries)
+            else:
+                self._woken = entries[-1][0].decode()
+
+    def _share_out(self, owner: str, entries: list[streams.Entry]) -> None:
+        for entry_id, fields in entries:
+            event_id = EventId.parse(entry_id.decode())
+            if event_id is None or event_id <= self._positions.get(owner, event_id):
+                continue  # everybody has left, and may even be back, while the read was under way
+            self._positions[owner] = event_id
+            event = ReceivedEvent.read(entry_id, fields)
+            if event is not None:
+                for listener in self._listeners[owner]:
+                    listener.offer(event)
+
+    def _start_all_anew(self) -> None:
+        for owner, listeners in self._listeners.items():
+            for listener in listeners:
+                listener.start_anew(after=self._positions[owner])
+
+    async def _keep_known(self) -> None:
+        """Workers make previews, and the housekeeper counts positions, only for those that are known to listen."""
+        while True:
+            await asyncio.sleep(NOTE_LISTENERS_SECONDS)
+            names = {listener.name for listeners in self._listeners.values() for listener in listeners}
+            with suppress(*UNAVAILABLE):  # the reader says so
+                await streams.note_listeners(self._commands, names)
+
+
+_hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
+
+
+def this_hub() -> Hub:
+    """The hub of the running event loop."""
+    loop = asyncio.get_running_loop()
+    if loop not in _hubs:
+        _hubs[loop] = Hub()
+    return _hubs[loop]

@@ -1,0 +1,87 @@
+"""One who listens: a bounded queue of events between the hub and a connection."""
+
+import asyncio
+from collections.abc import Iterable
+
+from generation.events.event import FLEETING, INTERNAL, EventId, Kind, ReceivedEvent
+
+MOST_PENDING = 500
+
+
+class ListenerClosed(Exception):
+    """The hub is closing, or the listener was too slow; whoever connects again misses nothing."""
+
+
+class Listener:
+    """Hears of one generation, or of all of its owner's if `generation` is None."""
+
+    def __init__(self, *, owner: str, generation: str | None, after: EventId) -> None:
+        self.owner = owner
+        self.generation = generation
+        self.after = after
+        self._pending: dict[object, ReceivedEvent] = {}
+        self._has_news = asyncio.Event()
+        self._is_closed = False
+        self._has_gap = False
+
+    @property
+    def name(self) -> str:
+        """What it listens to."""
+        return self.generation or self.owner
+
+    def offer(self, event: ReceivedEvent) -> None:
+        """Put an event into the queue, if it is for this listener; a full queue closes it."""
+        if event.id <= self.after:
+            return
+        if event.kind == Kind.GAP:
+            self.start_anew(after=event.id)
+        elif self.wants(event):
+            key = (event.kind, event.generation) if event.kind in FLEETING else event.id
+            self._pending.pop(key, None)  # to the end with it: the ids have to grow
+            self._pending[key] = event
+            if len(self._pending) > MOST_PENDING:
+                self.close()
+            self._has_news.set()
+
+    def wants(self, event: ReceivedEvent) -> bool:
+        """Whether the event is about what it listens to."""
+        return event.kind not in INTERNAL and self.generation in (None, event.generation)
+
+    def start_anew(self, *, after: EventId) -> None:
+        """Have the listener look at the database, for events up to `after` may be missing."""
+        self.after = after
+        self._pending.clear()
+        self._has_gap = True
+        self._has_news.set()
+
+    def close(self) -> None:
+        """End it; what is in the queue is dropped."""
+        self._pending.clear()
+        self._is_closed = True
+        self._has_news.set()
+
+    async def take(self, *, timeout_seconds: float) -> list[ReceivedEvent] | None:
+        """All that has come, in order, or nothing after the time-out; None if events may be missing.
+
+        Raises ListenerClosed.
+        """
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._has_news.wait()
+        except TimeoutError:
+            return []
+        if self._is_closed:
+            raise ListenerClosed
+        self._has_news.clear()
+        if self._has_gap:
+            self._has_gap = False
+            return None
+        events = list(self._pending.values())
+        self._pending.clear()
+        return events
+
+
+def condense(events: Iterable[ReceivedEvent]) -> list[ReceivedEvent]:
+    """What a listener who was away has to hear: of what is fleeting only the newest."""
+    newest = {(event.kind, event.generation): event.id for event in events if event.kind in FLEETING}
+    return [event for event in events if newest.get((event.kind, event.generation), event.id) == event.id]

@@ -1,0 +1,225 @@
+"""From requests to stored rows: once per key, once per id, and of a batch all or none."""
+
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import TypeVar
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db.models.functions import Now
+
+from generation import dispatch, inputs
+from generation.errors import IdTaken, InFlight, InvalidParameters, KeyReused
+from generation.events.publisher import tell
+from generation.inputs import Beginning
+from generation.models import Batch, Device, Generation, WebhookAccount
+from generation.models.generation import MAX_SEED
+from generation.models.webhook import finished_only
+from generation.parameters import FindModel, Parameters, find_model, resolve
+from generation.terms import Asked, check_terms, fingerprint
+
+PARAMETERS_OF_A_ROW = tuple(Parameters.__dataclass_fields__)
+LARGEST_BATCH = 100
+LONGEST_WAIT_FOR_A_TWIN = "2s"
+LOCK_NOT_AVAILABLE = "55P03"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
+
+FindAccount = Callable[[AbstractBaseUser], WebhookAccount | None]
+Made = TypeVar("Made", Generation, Batch)
+Prepared = TypeVar("Prepared")
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A generation that is not stored yet, and the pictures that it begins with."""
+
+    generation: Generation
+    beginnings: list[Beginning]
+
+
+def submit_one(asked: Asked, *, owner: AbstractBaseUser, pinned_to: Device | None = None) -> Generation:
+    """Store one request, or return what an earlier one with the same key or id has made."""
+    mark = fingerprint(asked)
+
+    def prepare() -> Draft:
+        return draw_up(asked, mark, owner=owner)
+
+    def store(draft: Draft) -> Generation:
+        generation = draft.generation
+        generation.pinned_to = pinned_to
+        with transaction.atomic():
+            generation.save(force_insert=True)
+            inputs.attach(draft.beginnings, generation)
+            transaction.on_commit(lambda: tell(generation), robust=True)
+            transaction.on_commit(lambda: dispatch.send_off(generation), robust=True)
+        if asked.terms.deadline_seconds is not None:
+            del generation.deadline_at  # the database has computed it: Django reads it when it is asked for
+        return generation
+
+    def find() -> Generation | None:
+        return find_earlier(asked, mark, owner=owner)
+
+    has_a_name = bool(asked.terms.id or asked.terms.idempotency_key)
+    return once(prepare, store, find) if has_a_name else store(prepare())
+
+
+def submit_many(requests: Sequence[Asked], *, owner: AbstractBaseUser, idempotency_key: str = "") -> Batch:
+    """Store all of the requests as a batch, or none, or return what an earlier one with the same key has made."""
+    mark = fingerprint(*requests)
+
+    def prepare() -> list[Draft]:
+        return draw_up_all(requests, owner=owner)
+
+    def store(drafts: list[Draft]) -> Batch:
+        batch = Batch(owner_id=owner.pk, size=len(requests), idempotency_key=idempotency_key, fingerprint=mark)
+        generations = [draft.generation for draft in drafts]
+        models = {generation.model for generation in generations}
+        for generation in generations:
+            generation.batch = batch
+        with transaction.atomic():
+            batch.save(force_insert=True)
+            Generation.objects.bulk_create(generations)
+            for draft in drafts:
+                inputs.attach(draft.beginnings, draft.generation)
+            transaction.on_commit(lambda: tell_all(generations), robust=True)
+            transaction.on_commit(lambda: dispatch.top_up_all(models), robust=True)
+        return batch
+
+    def find() -> Batch | None:
+        known = Batch.objects.owned_by(owner).filter(idempotency_key=idempotency_key).first()
+        return checked(known, mark)
+
+    return once(prepare, store, find) if idempotency_key else store(prepare())
+
+
+def tell_all(generations: Sequence[Generation]) -> None:
+    """Tell who listens of several new generations."""
+    for generation in generations:
+        tell(generation)
+
+
+def once(prepare: Callable[[], Prepared], store: Callable[[Prepared], Made], find: Callable[[], Made | None]) -> Made:
+    """What `find` finds, or else what `store` stores of what is prepared; of several at the same time, one stores.
+
+    The unique constraints decide, in the transaction that creates. Raises InFlight where the first one takes long.
+    """
+    if known := find():
+        return known
+    prepared = prepare()  # outside the transaction: it may decode pictures, and put them on the storage
+    try:
+        with bounded_wait():
+            return store(prepared)
+    except IntegrityError:
+        if known := find():  # somebody else was faster
+            return known
+        raise
+
+
+@contextmanager
+def bounded_wait() -> Iterator[None]:
+    """Raise InFlight rather than wait long for another transaction that stores the same key or id.
+
+    On SQLite writers wait for each other anyway, and the second one finds what the first has stored.
+    """
+    if connection.vendor != "postgresql":
+        yield
+        return
+    try:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT set_config('lock_timeout', %s, true)", [LONGEST_WAIT_FOR_A_TWIN])
+            yield
+    except OperationalError as error:
+        if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+            raise
+        raise InFlight("The same request is being stored right now. Send it again in a second.") from error
+
+
+def find_earlier(asked: Asked, mark: str, *, owner: AbstractBaseUser) -> Generation | None:
+    """What an earlier request with the same id, or else the same key, has made.
+
+    Raises IdTaken or KeyReused if that was another request.
+    """
+    terms = asked.terms
+    generations = Generation.objects.select_related("model")
+    if terms.id is None:
+        return checked(generations.owned_by(owner).filter(idempotency_key=terms.idempotency_key).first(), mark)
+    known = generations.filter(pk=terms.id).first()
+    if known and (known.owner_id != owner.pk or known.fingerprint != mark):
+        raise IdTaken(f"The id {terms.id} is in use for another request. Choose a new one.")
+    return checked(known, mark)
+
+
+def checked(known: Made | None, mark: str) -> Made | None:
+    """What is known under a key, marked as a replay; raises KeyReused if it was made of another request."""
+    if known is None:
+        return None
+    if known.fingerprint != mark:
+        raise KeyReused("This idempotency key came with another request before. Use a new key for a new request.")
+    known.is_replay = True
+    return known
+
+
+def draw_up_all(requests: Sequence[Asked], *, owner: AbstractBaseUser) -> list[Draft]:
+    """The rows of a batch; raises InvalidParameters naming what is wrong with which of the requests."""
+    if not 1 <= len(requests) <= LARGEST_BATCH:
+        raise InvalidParameters({"requests": f"A batch has 1 to {LARGEST_BATCH} requests, this one {len(requests)}."})
+    find, find_account = cache(find_model), cache(WebhookAccount.default_of)  # most often it is always the same one
+    drafts: list[Draft] = []
+    faults: dict[str, str] = {}
+    for index, asked in enumerate(requests):
+        try:
+            mark = fingerprint(asked)
+            drafts.append(draw_up(asked, mark, owner=owner, find_model=find, find_account=find_account))
+        except InvalidParameters as error:
+            faults |= {f"requests.{index}.{name}": sentence for name, sentence in error.fields.items()}
+    if faults:
+        raise InvalidParameters(faults)
+    return drafts
+
+
+def draw_up(
+    asked: Asked,
+    mark: str,
+    *,
+    owner: AbstractBaseUser,
+    find_model: FindModel = find_model,
+    find_account: FindAccount = WebhookAccount.default_of,
+) -> Draft:
+    """The row of one request, not saved, with its pictures, which are. Raises InvalidParameters."""
+    wishes, terms = asked.wishes, asked.terms
+    if wishes.priority > 0 and not getattr(owner, "is_staff", False):
+        raise InvalidParameters({"priority": "Only staff may ask for a priority above 0."})
+    check_terms(terms)
+    parameters = resolve(wishes, draw_seed=draw_seed, find_model=find_model)
+    beginnings = inputs.gather(wishes, owner=owner)
+    if wishes.image is not None and wishes.width is None and wishes.height is None:
+        width, height = beginnings[0].size
+        parameters = parameters.fitted_to(width=width, height=height)
+    generation = Generation(
+        owner_id=owner.pk,
+        total_steps=parameters.num_inference_steps,
+        idempotency_key=terms.idempotency_key,
+        fingerprint=mark,
+        has_inputs=bool(beginnings),
+        **{name: getattr(parameters, name) for name in PARAMETERS_OF_A_ROW},
+    )
+    if terms.webhook_url:
+        generation.webhook_url = terms.webhook_url
+        generation.webhook_events = list(dict.fromkeys(terms.webhook_events or finished_only()))
+    elif account := find_account(owner):
+        generation.webhook_url = account.url
+        generation.webhook_events = list(dict.fromkeys(terms.webhook_events or account.events))
+    if terms.id is not None:
+        generation.id = terms.id
+    if terms.deadline_seconds is not None:
+        generation.deadline_at = Now() + timedelta(seconds=terms.deadline_seconds)
+    return Draft(generation, inputs.keep_all(beginnings, owner=owner))
+
+
+def draw_seed() -> int:
+    """A seed that nobody can guess, with room above it for the seeds of many images."""
+    return secrets.randbelow(MAX_SEED - 1000)

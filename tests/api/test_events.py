@@ -1,0 +1,190 @@
+"""GET /api/generations/{id}/events/ and /api/events/"""
+
+import pytest
+
+from api.models import ApiKey, Scope
+from generation import operations
+from generation.events.publisher import publisher, tell
+from generation.lifecycle import Status
+from generation.models import Generation
+from tests import factories
+from tests.serving import opened, serving
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def address(broker):
+    with serving() as address:
+        yield address
+
+
+@pytest.fixture
+def headers_of():
+    """`headers_of(user)` are those of a request with a new key of that user."""
+
+    def make(user, *scopes: str) -> dict[str, str]:
+        _, secret = ApiKey.objects.create(user=user, name="test", scopes=list(scopes) or [Scope.READ])
+        return {"Authorization": f"Bearer {secret}"}
+
+    return make
+
+
+def path(generation: Generation) -> str:
+    return f"/api/generations/{generation.pk}/events/"
+
+
+def test_the_first_event_is_the_present_state(address, headers_of, user):
+    generation = factories.make_generation(owner=user)
+
+    with opened(address, path(generation), **headers_of(user)) as stream:
+        first = stream.next()
+
+    assert first.kind == "snapshot"
+    assert (first.data["id"], first.data["status"], first.data["position"]) == (str(generation.pk), "queued", 1)
+
+
+def test_a_stream_ends_with_its_generation(address, headers_of, user):
+    generation = factories.make_generation(owner=user)
+
+    with opened(address, path(generation), **headers_of(user)) as stream:
+        stream.next()
+        operations.cancel(generation)
+        rest = stream.rest()
+
+    assert [(event.kind, event.data["status"]) for event in rest] == [("finished", "cancelled")]
+
+
+def test_of_a_finished_one_there_is_only_the_end(address, headers_of, user):
+    generation = factories.make_generation(owner=user, status=Status.SUCCEEDED)
+
+    with opened(address, path(generation), **headers_of(user)) as stream:
+        events = stream.rest()
+
+    assert [(event.kind, event.data["status"]) for event in events] == [
+        ("snapshot", "succeeded"),
+        ("finished", "succeeded"),
+    ]
+
+
+def test_who_comes_back_hears_exactly_what_was_missed(address, headers_of, user):
+    generation, headers = factories.make_generation(owner=user), headers_of(user)
+    with opened(address, path(generation), **headers) as stream:
+        stream.next()
+        tell(generation)
+        seen = stream.next()
+    generation.status = Status.RUNNING
+    tell(generation)
+    tell(generation, is_stopping=True)
+    publisher.flush(timeout_seconds=5)
+
+    with opened(address, path(generation), last_event_id=seen.id, **headers) as stream:
+        missed = [stream.next(), stream.next()]
+        operations.cancel(generation)
+        generation.refresh_from_db()
+        rest = stream.rest()
+
+    assert [(event.kind, event.data.get("is_stopping")) for event in missed] == [("status", False), ("status", True)]
+    assert [event.kind for event in rest] == ["finished"]
+
+
+def test_who_has_heard_the_end_is_told_not_to_come_back(address, headers_of, user):
+    generation, headers = factories.make_generation(owner=user), headers_of(user)
+    with opened(address, path(generation), **headers) as stream:
+        stream.next()
+        operations.cancel(generation)
+        end = stream.next()
+
+    with opened(address, path(generation), last_event_id=end.id, **headers) as stream:
+        status, events = stream.response.status_code, stream.rest()
+
+    assert (status, events) == (204, [])
+
+
+@pytest.mark.parametrize("made_up", ["1-1", "999999999999999999-0", "nonsense", "1-1-1", "-"])
+def test_an_id_that_nobody_knows_gets_a_snapshot(address, headers_of, user, made_up):
+    generation, headers = factories.make_generation(owner=user), headers_of(user)
+    tell(generation)
+    publisher.flush(timeout_seconds=5)
+
+    with opened(address, path(generation), last_event_id=made_up, **headers) as stream:
+        first = stream.next()
+        operations.cancel(generation)
+        rest = stream.rest()
+
+    assert [event.kind for event in (first, *rest)] == ["snapshot", "finished"]
+
+
+def test_when_redis_has_lost_the_stream_who_comes_back_gets_a_snapshot(address, headers_of, user, broker):
+    generation, headers = factories.make_generation(owner=user), headers_of(user)
+    with opened(address, path(generation), **headers) as stream:
+        first = stream.next()
+    broker.flushall()
+
+    with opened(address, path(generation), last_event_id=first.id, **headers) as stream:
+        again = stream.next()
+
+    assert (again.kind, again.data["id"]) == ("snapshot", str(generation.pk))
+
+
+def test_all_of_mine_are_in_one_stream(address, headers_of, user, stranger):
+    mine = [factories.make_generation(owner=user) for _ in range(2)]
+    factories.make_generation(owner=user, status=Status.SUCCEEDED)
+    others = factories.make_generation(owner=stranger)
+
+    with opened(address, "/api/events/", **headers_of(user)) as stream:
+        first = stream.next()
+        operations.cancel(others)
+        for generation in mine:
+            operations.cancel(generation)
+        ends = [stream.next(), stream.next()]
+
+    assert [shown["id"] for shown in first.data["generations"]] == [str(generation.pk) for generation in mine]
+    assert first.data["count"] == 2
+    assert [event.data["generation"] for event in ends] == [str(generation.pk) for generation in mine]
+
+
+def test_nobody_hears_of_other_generations_in_the_stream_of_one(address, headers_of, user):
+    one, other = factories.make_generation(owner=user), factories.make_generation(owner=user)
+
+    with opened(address, path(one), **headers_of(user)) as stream:
+        stream.next()
+        operations.cancel(other)
+        operations.cancel(one)
+        rest = stream.rest()
+
+    assert [event.data["generation"] for event in rest] == [str(one.pk)]
+
+
+def test_to_strangers_there_is_nothing(address, headers_of, user, stranger):
+    generation = factories.make_generation(owner=user)
+
+    with opened(address, path(generation), **headers_of(stranger)) as stream:
+        response = stream.response
+
+    assert (response.status_code, response.headers["Content-Type"]) == (404, "application/problem+json")
+
+
+def test_staff_may_listen(address, headers_of, user, staff):
+    generation = factories.make_generation(owner=user)
+
+    with opened(address, path(generation), **headers_of(staff, Scope.READ, Scope.ADMIN)) as stream:
+        stream.next()
+        operations.cancel(generation)
+        rest = stream.rest()
+
+    assert [event.kind for event in rest] == ["finished"]
+
+
+@pytest.mark.parametrize("place", ["/api/events/", "/api/generations/019aa000-0000-7000-8000-000000000000/events/"])
+def test_anonymous_is_asked_who_they_are(address, place):
+    with opened(address, place) as stream:
+        response = stream.response
+
+    assert (response.status_code, response.headers["Content-Type"]) == (401, "application/problem+json")
+
+
+@pytest.mark.parametrize("place", ["/api/events/", "/api/generations/019aa000-0000-7000-8000-000000000000/events/"])
+def test_a_key_needs_the_scope_read(address, headers_of, user, place):
+    with opened(address, place, **headers_of(user, Scope.GENERATE)) as stream:
+        assert stream.response.status_code == 403
