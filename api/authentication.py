@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING, cast
 
-from django.contrib.auth.models import AbstractBaseUser, User
+from django.contrib.auth import get_user
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
+from django.http import HttpRequest
 from knox.auth import TokenAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import SAFE_METHODS, BasePermission
@@ -60,6 +62,27 @@ class MayChange(BasePermission):
 def user_of(request: Request) -> User:
     """Who is asking; only for views that let nobody in without authentication, as all of ours."""
     return cast(User, request.user)
+
+
+def authenticate_again(request: Request) -> None:
+    """See, in the middle of an answer that takes long, whether the request would still be let in.
+
+    Raises AuthenticationFailed where the key was revoked or has expired, the session has ended, or the user is barred.
+    """
+    user: User | AnonymousUser
+    if isinstance(request.auth, ApiKey):
+        key = ApiKey.objects.select_related("user").filter(pk=request.auth.pk).first()
+        if key is None or key.has_expired or Scope.READ not in key.scopes:
+            raise AuthenticationFailed("The API key was revoked.")
+        user, request.auth = cast(User, key.user), key
+    else:
+        session = request._request.session
+        now = HttpRequest()
+        now.session = type(session)(session.session_key)
+        user = get_user(now)
+    if not user.is_active:
+        raise AuthenticationFailed("The session has ended.")
+    request.user = user
 
 
 def oversees(request: Request) -> bool:

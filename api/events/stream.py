@@ -4,18 +4,26 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 from uuid import UUID
 
-from django.db import connections
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import Error, connections
+from rest_framework.exceptions import APIException
 
 from generation.events.event import END, EventId, Kind, ReceivedEvent, frame
 from generation.events.hub import EventsUnavailable, this_hub
 from generation.events.listener import ListenerClosed
 
 HEARTBEAT_SECONDS = 15.0
+LOOK_AGAIN_SECONDS = 60.0
 HEARTBEAT = b": still here\n\n"
 RECONNECT_AFTER = b"retry: 2000\n\n"  # milliseconds
+
+
+class NoView(Exception):
+    """There is nothing to see any more: it was deleted, access was withdrawn, or the database is away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +42,8 @@ async def stream(
 ) -> AsyncIterator[bytes]:
     """What has been missed since `last_event_id`, or else a snapshot; then everything as it happens.
 
-    It ends with the generation; for all generations of an owner (`generation_id` None), when the server stops.
+    It ends with the generation; for all generations of an owner (`generation_id` None), when the server stops. Once a
+    minute there is a snapshot, before which the view looks at whether the client may still see it.
     """
     yield RECONNECT_AFTER
     hub = this_hub()
@@ -42,19 +51,23 @@ async def stream(
         # Listening comes first, so whatever happens while the snapshot is taken comes after it.
         async with hub.listen(owner_id, generation_id=generation_id) as listener:
             missed = await hub.replay(listener, after=last_event_id) if last_event_id else None
+            look_at = monotonic() + LOOK_AGAIN_SECONDS
             while True:
                 if missed is None:
+                    after, look_at = listener.after, monotonic() + LOOK_AGAIN_SECONDS
                     shown = await in_thread(look)
-                    yield snapshot(shown, after=listener.after)
+                    yield snapshot(shown, after=after)
                     has_ended = shown.end is not None
                 else:
-                    end = missed[-1] if generation_id and missed and missed[-1].kind == Kind.FINISHED else None
+                    end = missed[-1] if generation_id and missed and missed[-1].is_end else None
                     yield frames(missed, end=end)
                     has_ended = end is not None
                 if has_ended:
                     return
+                if monotonic() > look_at:
+                    listener.start_anew(after=listener.after)
                 missed = await listener.take(timeout_seconds=HEARTBEAT_SECONDS)
-    except (EventsUnavailable, ListenerClosed):
+    except (EventsUnavailable, ListenerClosed, NoView):
         return  # the client connects again, and resumes or is told why it cannot
 
 
@@ -77,6 +90,8 @@ async def in_thread(look: Look) -> View:
     def ask() -> View:
         try:
             return look()
+        except (APIException, ObjectDoesNotExist, Error) as error:
+            raise NoView from error
         finally:
             connections.close_all()
 

@@ -1,19 +1,19 @@
 """The endpoints of live events: parse, one call inward, shape the answer."""
 
 from functools import partial
-from typing import Any
 from uuid import UUID
 
 from asgiref.sync import async_to_sync
 from django.core.handlers.asgi import ASGIRequest
+from django.db.models import Q, QuerySet
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from api.authentication import oversees, user_of
-from api.errors import Unavailable
+from api.authentication import authenticate_again, oversees, user_of
+from api.errors import answer
 from api.events.stream import Look, View, stream
 from api.generations.serializers import GenerationSerializer
 from api.negotiation import WhateverIsAccepted
@@ -22,6 +22,8 @@ from generation.events.hub import EventsUnavailable, this_hub
 from generation.models import Generation
 
 MOST_IN_A_SNAPSHOT = 100
+CONTENT_TYPE = "text/event-stream"
+RETRY_AFTER_SECONDS = "5"
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -30,7 +32,7 @@ class EventsView(APIView):
 
     content_negotiation_class = WhateverIsAccepted
 
-    def get(self, request: Request) -> StreamingHttpResponse:
+    def get(self, request: Request) -> HttpResponseBase:
         """Open a stream that goes on until either side ends it."""
         return open_stream(request, owner_id=user_of(request).pk, look=partial(look_at_all, request))
 
@@ -51,35 +53,44 @@ class GenerationEventsView(APIView):
 
 def open_stream(
     request: Request, *, owner_id: object, look: Look, generation_id: UUID | None = None
-) -> StreamingHttpResponse:
-    """The stream as an answer. Raises Unavailable where there can be none."""
+) -> HttpResponseBase:
+    """The stream as an answer; 503 where there can be none, which is no error to be logged with its trace."""
     if not isinstance(request._request, ASGIRequest):
-        raise Unavailable("Live events need an ASGI server. Serve project.asgi:application, for example by uvicorn.")
-    async_to_sync(check_hub)()
+        return unavailable("Live events need an ASGI server. Serve project.asgi:application, for example by uvicorn.")
+    if not async_to_sync(has_hub)():
+        return unavailable("Live events have no Redis right now. Look at the generation itself, or try again soon.")
+    if request.method == "HEAD":
+        return HttpResponse(content_type=CONTENT_TYPE, headers=HEADERS)
     last_event_id = EventId.parse(request.headers.get("Last-Event-ID", ""))
     events = stream(owner_id=owner_id, generation_id=generation_id, look=look, last_event_id=last_event_id)
-    return StreamingHttpResponse(events, content_type="text/event-stream", headers=HEADERS)
+    return StreamingHttpResponse(events, content_type=CONTENT_TYPE, headers=HEADERS)
 
 
-async def check_hub() -> None:
-    """Raise Unavailable if Redis does not answer."""
+async def has_hub() -> bool:
+    """Whether the hub can reach Redis."""
     try:
         await this_hub().check()
-    except EventsUnavailable as error:
-        raise Unavailable(
-            "Live events have no Redis right now. Ask for the generation itself, or try again in a few seconds.",
-            code="events_unavailable",
-        ) from error
+    except EventsUnavailable:
+        return False
+    return True
 
 
-def visible(request: Request) -> Any:
+def unavailable(detail: str) -> HttpResponseBase:
+    """The problem detail that there are no live events."""
+    response = answer(503, code="events_unavailable", detail=detail)
+    response["Retry-After"] = RETRY_AFTER_SECONDS
+    return response
+
+
+def visible(request: Request) -> QuerySet[Generation]:
     """The generations that the request may see."""
     return Generation.objects.all() if oversees(request) else Generation.objects.owned_by(user_of(request))
 
 
 def look_at(request: Request, generation_id: UUID) -> View:
-    """One generation as it is now."""
-    generation = Generation.objects.select_related("model").get(pk=generation_id)
+    """One generation as it is now, if the request may still see it."""
+    authenticate_again(request)
+    generation = visible(request).select_related("model").get(pk=generation_id)
     generation.position = Generation.objects.position_of(generation)
     data = GenerationSerializer(generation, context={"request": request}).data
     return View(data, end=status_event(generation).all_data if generation.is_finished else None)
@@ -87,7 +98,12 @@ def look_at(request: Request, generation_id: UUID) -> View:
 
 def look_at_all(request: Request) -> View:
     """All that the user has waiting or running, the oldest first; of very many only the beginning."""
+    authenticate_again(request)
     unfinished = Generation.objects.owned_by(user_of(request)).unfinished()
-    oldest = unfinished.with_position().select_related("model").order_by("arrival")[:MOST_IN_A_SNAPSHOT]
+    oldest = list(unfinished.select_related("model").order_by("arrival")[:MOST_IN_A_SNAPSHOT])
+    wanted = Q(pk__in=[generation.pk for generation in oldest])
+    positions = {generation.pk: generation.position for generation in Generation.objects.in_line(wanted).only("pk")}
+    for generation in oldest:
+        generation.position = positions.get(generation.pk)
     shown = [GenerationSerializer(generation, context={"request": request}).data for generation in oldest]
     return View({"generations": shown, "count": unfinished.count()})

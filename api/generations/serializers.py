@@ -17,9 +17,9 @@ from generation.models import DiffusionModel, Generation, Role
 from generation.models.generation import MAX_SEED
 from generation.models.webhook import Kind
 from generation.parameters import IMAGE_FORMATS, PRIORITIES, Wishes
-from generation.terms import Asked, Terms
+from generation.terms import Asked, OnDisconnect, Terms
 
-TERMS = ("deadline_seconds", "webhook_url", "webhook_events")  # they change nothing of what is drawn
+TERMS = ("deadline_seconds", "on_disconnect", "webhook_url", "webhook_events")  # they change nothing of what is drawn
 FORM_FIELDS = {"csrfmiddlewaretoken"}  # what the browsable API's form sends along
 DATE_TIME = serializers.DateTimeField()
 TEXT_AREA = {"base_template": "textarea.html", "rows": 3}
@@ -86,6 +86,11 @@ class GenerationRequestSerializer(serializers.Serializer[Asked]):
         required=False, help_text="Cancel it if it has not ended after so many seconds."
     )
 
+    on_disconnect = serializers.ChoiceField(
+        choices=list(OnDisconnect),
+        required=False,
+        help_text="What becomes of it if you hang up while you wait (Prefer: wait); left out: it goes on.",
+    )
     webhook_url = serializers.CharField(
         required=False, max_length=2000, help_text="Where to report to; left out: as your account says."
     )

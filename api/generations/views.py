@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import QuerySet
+from django.http.response import HttpResponseBase
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.permissions import IsAuthenticated
@@ -17,11 +18,13 @@ from api.body import body_of
 from api.generations.filters import GenerationFilters
 from api.generations.pagination import ASK_AGAIN_AFTER_SECONDS, NewestFirst
 from api.generations.serializers import GenerationRequestSerializer, GenerationSerializer
+from api.generations.waiting import as_preferred
 from api.headers import idempotency_key, with_deadline
 from generation import operations
 from generation.lifecycle import Status
 from generation.models import Generation
-from generation.terms import Asked
+from generation.operations import NO_TERMS
+from generation.terms import Asked, OnDisconnect, Terms
 
 
 class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generation]):
@@ -53,25 +56,27 @@ class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generatio
         is_request = self.request.method == "PUT" or (self.request.method == "POST" and not self.detail)
         return GenerationRequestSerializer if is_request else GenerationSerializer
 
-    def create(self, request: Request) -> Response:
+    def create(self, request: Request) -> HttpResponseBase:
         """Submit a generation; what is left out is as the model has it.
 
         With an `Idempotency-Key` header the same request can be sent again and makes nothing twice.
         """
         asked = self.asked_for(request)
         terms = replace(asked.terms, idempotency_key=idempotency_key(request))
-        return self.accepted(operations.submit(asked.wishes, terms=terms, owner=user_of(request)))
+        return self.accepted(operations.submit(asked.wishes, terms=terms, owner=user_of(request)), terms=terms)
 
-    def update(self, request: Request, pk: UUID) -> Response:
+    def update(self, request: Request, pk: UUID) -> HttpResponseBase:
         """Submit a generation under an id of your own, a UUID of any version: `201`; `200` if that was done before."""
         asked = self.asked_for(request)
-        generation = operations.submit(asked.wishes, terms=replace(asked.terms, id=pk), owner=user_of(request))
+        terms = replace(asked.terms, id=pk)
+        generation = operations.submit(asked.wishes, terms=terms, owner=user_of(request))
         made = status.HTTP_200_OK if generation.is_replay else status.HTTP_201_CREATED
-        return self.accepted(generation, status_code=made)
+        return self.accepted(generation, terms=terms, status_code=made)
 
-    def retrieve(self, request: Request, pk: str) -> Response:
+    def retrieve(self, request: Request, pk: str) -> HttpResponseBase:
         """One generation: its status, its place in the queue, its progress, its images."""
-        return Response(self.shown(self.get_object()))
+        generation = self.get_object()
+        return as_preferred(request, Response(self.shown(generation)), generation, show=self.shown)
 
     def destroy(self, request: Request, pk: str) -> Response:
         """Delete a finished generation with its images. A waiting or running one has to be cancelled first."""
@@ -86,7 +91,7 @@ class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generatio
         return Response(self.shown(generation), status=status.HTTP_200_OK if is_over else status.HTTP_202_ACCEPTED)
 
     @action(detail=True, methods=["post"])
-    def retry(self, request: Request, pk: str) -> Response:
+    def retry(self, request: Request, pk: str) -> HttpResponseBase:
         """Submit the parameters of a failed or cancelled generation once more, as a new generation."""
         return self.accepted(operations.retry(self.get_object()))
 
@@ -96,11 +101,15 @@ class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generatio
         serializer.is_valid(raise_exception=True)
         return with_deadline(serializer.validated_data, request)
 
-    def accepted(self, generation: Generation, *, status_code: int = status.HTTP_202_ACCEPTED) -> Response:
+    def accepted(
+        self, generation: Generation, *, terms: Terms = NO_TERMS, status_code: int = status.HTTP_202_ACCEPTED
+    ) -> HttpResponseBase:
         """The answer that says where to look."""
         data = self.shown(generation)
         headers = {"Location": data["links"]["self"], "Retry-After": ASK_AGAIN_AFTER_SECONDS}
-        return Response(data, status=status_code, headers=headers)
+        response = Response(data, status=status_code, headers=headers)
+        gives_up = terms.on_disconnect == OnDisconnect.CANCEL
+        return as_preferred(self.request, response, generation, show=self.shown, cancels_on_disconnect=gives_up)
 
     def shown(self, generation: Generation) -> dict[str, Any]:
         """One generation, with its place in the queue."""

@@ -91,6 +91,11 @@ class ReceivedEvent:
             return None
         return cls(event_id, kind, generation, data) if event_id else None
 
+    @property
+    def is_end(self) -> bool:
+        """Whether nothing comes after it about the same generation."""
+        return self.kind == Kind.FINISHED
+
     @cached_property
     def frame(self) -> bytes:
         """The event as it is sent; the same bytes for all who listen."""

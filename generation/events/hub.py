@@ -1,20 +1,23 @@
 """The hub of a web process: reads the streams of all who listen here over one connection, and shares them out.
 
-It lives in one event loop and holds no thread. A second connection is for what cannot wait until a read returns.
+It lives in one event loop and holds no thread. Another two connections are for what cannot wait until a read returns.
+What no event told, because its publisher died or Redis forgot it, the database tells within seconds.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from uuid import UUID, uuid4
 from weakref import WeakKeyDictionary
 
+from django.db import Error, connections
 from redis.exceptions import RedisError
 
 from generation.events import streams
 from generation.events.event import EventId, Kind, ReceivedEvent, generation_key, mark_event
 from generation.events.listener import Listener, condense
+from generation.models import Generation
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +25,7 @@ AT_ONCE = 500
 PAUSE_BETWEEN_READS_SECONDS = 0.01  # so that a flood of events makes few reads of many
 PAUSES_AFTER_FAILURE_SECONDS = (0.1, 0.5, 1.0, 2.0)
 NOTE_LISTENERS_SECONDS = 10.0
+ASK_DATABASE_SECONDS = 5.0
 UNAVAILABLE = (RedisError, OSError)
 
 
@@ -33,17 +37,20 @@ class Hub:
     """All listeners of one event loop."""
 
     def __init__(self) -> None:
-        self._commands = streams.connect_async()
-        self._reader = streams.connect_async(wait_seconds=streams.READ_SECONDS)
+        self._commands = streams.connect_async(connections=2)
+        self._reader = streams.connect_async(connections=1, wait_seconds=streams.READ_SECONDS)
         self._wake_up_call = streams.wake_up_call(uuid4().hex)
         self._woken = "0-0"
         self._listeners: dict[str, set[Listener]] = {}
         self._positions: dict[str, EventId] = {}
         self._joining = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
+        self._is_closed = False
 
     async def check(self) -> None:
         """Raise EventsUnavailable unless Redis answers."""
+        if self._is_closed:
+            raise EventsUnavailable("The process stops.")
         try:
             await self._commands.ping()
         except UNAVAILABLE as error:
@@ -53,6 +60,8 @@ class Hub:
     async def listen(self, owner_id: object, *, generation_id: UUID | None = None) -> AsyncIterator[Listener]:
         """Hear, for the length of the block, everything from its beginning on. Raises EventsUnavailable."""
         owner = str(owner_id)
+        if self._is_closed:
+            raise EventsUnavailable("The process stops.")
         try:
             listener = await self._join(owner, generation_key(generation_id))
         except UNAVAILABLE as error:
@@ -82,11 +91,12 @@ class Hub:
             raise EventsUnavailable(str(error)) from error
         if not has_begun:
             return None
-        listener.after = until
+        listener.skip(until)
         return condense(missed)
 
     def close(self) -> None:
-        """End all listeners, so that the process may stop."""
+        """End all listeners, and take no more, so that the process may stop."""
+        self._is_closed = True
         for listeners in self._listeners.values():
             for listener in listeners:
                 listener.close()
@@ -112,6 +122,7 @@ class Hub:
     def _leave(self, listener: Listener) -> None:
         listeners = self._listeners.get(listener.owner, set())
         listeners.discard(listener)
+        listener.leave()
         if not listeners:
             self._listeners.pop(listener.owner, None)
             self._positions.pop(listener.owner, None)
@@ -130,17 +141,19 @@ class Hub:
 
     def _ensure_reading(self) -> None:
         if not self._tasks:
-            self._tasks = [asyncio.create_task(work()) for work in (self._read, self._keep_known)]
+            chores = (self._read, self._keep_known, self._ask_database)
+            self._tasks = [asyncio.create_task(chore()) for chore in chores]
 
     async def _read(self) -> None:
         failures = 0
         while True:
             try:
-                await self._read_once()
                 if failures:
-                    self._start_all_anew()  # what was published meanwhile may be lost
+                    await self._reader.ping()
                     logger.warning("Redis answers again.")
-                failures = 0
+                    self._start_all_anew()  # what was published meanwhile may be lost
+                    failures = 0
+                await self._read_once()
                 await asyncio.sleep(PAUSE_BETWEEN_READS_SECONDS)
             except UNAVAILABLE as error:
                 if not failures:
@@ -184,6 +197,30 @@ class Hub:
             names = {listener.name for listeners in self._listeners.values() for listener in listeners}
             with suppress(*UNAVAILABLE):  # the reader says so
                 await streams.note_listeners(self._commands, names)
+
+    async def _ask_database(self) -> None:
+        """Find generations that have finished without a word: an event is a hint, the database is the truth."""
+        while True:
+            await asyncio.sleep(ASK_DATABASE_SECONDS)
+            listened_to = [listener for listeners in self._listeners.values() for listener in listeners]
+            ids = {listener.generation for listener in listened_to if listener.generation}
+            try:
+                finished = await asyncio.to_thread(finished_among, ids)
+            except Error as error:
+                logger.warning("Live events rely on Redis alone, the database answers: %s", error)
+                continue
+            for listener in listened_to:
+                if listener.generation in finished and listener.owner in self._positions:
+                    listener.start_anew(after=self._positions[listener.owner])
+
+
+def finished_among(ids: Iterable[str]) -> set[str]:
+    """Those of the generations that are finished, or gone."""
+    try:
+        unfinished = Generation.objects.unfinished().filter(pk__in=ids).values_list("pk", flat=True)
+        return set(ids) - set(map(str, unfinished))
+    finally:
+        connections.close_all()
 
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from generation.events.event import FLEETING, INTERNAL, EventId, Kind, ReceivedEvent
 
 MOST_PENDING = 500
+GRACE_SECONDS = 5.0
 
 
 class ListenerClosed(Exception):
@@ -13,7 +14,10 @@ class ListenerClosed(Exception):
 
 
 class Listener:
-    """Hears of one generation, or of all of its owner's if `generation` is None."""
+    """Hears of one generation, or of all of its owner's if `generation` is None, from the event `after` on.
+
+    It belongs to the task that makes it.
+    """
 
     def __init__(self, *, owner: str, generation: str | None, after: EventId) -> None:
         self.owner = owner
@@ -23,16 +27,19 @@ class Listener:
         self._has_news = asyncio.Event()
         self._is_closed = False
         self._has_gap = False
+        self._task = asyncio.current_task()
+        self._last_call: asyncio.TimerHandle | None = None
 
     @property
     def name(self) -> str:
         """What it listens to."""
-        return self.generation or self.owner
+        return f"generation:{self.generation}" if self.generation else f"owner:{self.owner}"
 
     def offer(self, event: ReceivedEvent) -> None:
         """Put an event into the queue, if it is for this listener; a full queue closes it."""
-        if event.id <= self.after:
+        if self._is_closed or event.id <= self.after:
             return
+        self.after = event.id
         if event.kind == Kind.GAP:
             self.start_anew(after=event.id)
         elif self.wants(event):
@@ -47,6 +54,11 @@ class Listener:
         """Whether the event is about what it listens to."""
         return event.kind not in INTERNAL and self.generation in (None, event.generation)
 
+    def skip(self, until: EventId) -> None:
+        """Leave out what comes up to `until`: it is known already."""
+        self.after = max(self.after, until)
+        self._pending = {key: event for key, event in self._pending.items() if event.id > until}
+
     def start_anew(self, *, after: EventId) -> None:
         """Have the listener look at the database, for events up to `after` may be missing."""
         self.after = after
@@ -55,12 +67,19 @@ class Listener:
         self._has_news.set()
 
     def close(self) -> None:
-        """End it; what is in the queue is dropped."""
+        """End it, and what is in its queue; a task that does not notice, as its client reads nothing, is cancelled."""
         self._pending.clear()
         self._is_closed = True
         self._has_news.set()
+        if self._task is not None and self._last_call is None:
+            self._last_call = asyncio.get_running_loop().call_later(GRACE_SECONDS, self._task.cancel)
 
-    async def take(self, *, timeout_seconds: float) -> list[ReceivedEvent] | None:
+    def leave(self) -> None:
+        """Its task has noticed, or has ended by itself."""
+        if self._last_call is not None:
+            self._last_call.cancel()
+
+    async def take(self, *, timeout_seconds: float | None = None) -> list[ReceivedEvent] | None:
         """All that has come, in order, or nothing after the time-out; None if events may be missing.
 
         Raises ListenerClosed.

@@ -60,15 +60,18 @@ class Publisher:
 
     def hears(self, owner: str, generation: str) -> bool:
         """Whether somebody listened to the generation, or to all of its owner's, a second ago."""
-        return owner in self.heard or generation in self.heard
+        return f"owner:{owner}" in self.heard or f"generation:{generation}" in self.heard
 
     def flush(self, *, timeout_seconds: float) -> bool:
         """Wait until what was put in so far is published or given up; False if that takes too long."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._is_idle and not self._events, timeout_seconds)
+            return self._changed.wait_for(self._has_nothing_left, timeout_seconds)
+
+    def _has_nothing_left(self) -> bool:
+        return self._is_idle and not self._events and not self._fleeting
 
     def _run(self) -> None:
-        redis = streams.connect()
+        redis: Redis | None = None
         while True:
             with self._changed:
                 self._is_idle = True
@@ -77,9 +80,11 @@ class Publisher:
                     self._changed.wait(self._seconds_to_wait())
                 self._is_idle = False
             try:
+                redis = redis or streams.connect()
                 self._send(redis)
                 self.is_failing = False
             except Exception as error:
+                redis = None
                 self._note(error)
                 time.sleep(PAUSE_AFTER_FAILURE_SECONDS)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from redis import Redis
+from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
@@ -53,15 +54,18 @@ def connect() -> Redis:
     )
 
 
-def connect_async(*, wait_seconds: float = 0) -> AsyncRedis:
-    """A client for an event loop; an answer may take `wait_seconds` longer than usual."""
-    return AsyncRedis.from_url(
+def connect_async(*, connections: int, wait_seconds: float = 0) -> AsyncRedis:
+    """A client for an event loop that waits for one of a few connections; an answer may take longer than usual."""
+    pool = BlockingConnectionPool.from_url(
         address(),
+        max_connections=connections,
+        timeout=wait_seconds + ANSWER_SECONDS,
         socket_timeout=wait_seconds + ANSWER_SECONDS,
         socket_connect_timeout=ANSWER_SECONDS,
         retry=AsyncRetry(NoBackoff(), 0),
         protocol=2,
     )
+    return AsyncRedis.from_pool(pool)
 
 
 def append(redis: Redis, events: Iterable[Event]) -> None:

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import models
-from django.db.models import Case, Count, OuterRef, Q, Subquery, Value, When
-from django.db.models.functions import Coalesce, Now
+from django.db.models import Case, Count, OuterRef, Q, Subquery, Value, When, Window
+from django.db.models.functions import Coalesce, Now, RowNumber
 
 from generation.lifecycle import FINISHED, Status
 
@@ -71,6 +71,12 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         ahead = Q(priority__gt=generation.priority) | Q(priority=generation.priority, arrival__lt=generation.arrival)
         in_line = self.queued().filter(model=generation.model_id, pinned_to=generation.pinned_to_id)
         return in_line.filter(ahead).count() + 1
+
+    def in_line(self, wanted: Q) -> "GenerationQuerySet":
+        """Waiting ones that `wanted` picks, each with its `position`: one pass over the line, however many they are."""
+        place = Window(RowNumber(), partition_by=["model", "pinned_to"], order_by=["-priority", "arrival"])
+        # Django counts before it filters only where the condition asks for the count: hence the half that never holds.
+        return self.filter(status=Status.QUEUED).annotate(position=place).filter(Q(position=0) | wanted)
 
     def with_position(self) -> "GenerationQuerySet":
         """Annotate `position`: 1 for the next of its model to run, None for those that do not wait."""

@@ -1,7 +1,12 @@
 """GET /api/generations/{id}/events/ and /api/events/"""
 
+import threading
+from contextlib import ExitStack, suppress
+
+import httpx
 import pytest
 
+from api.events import stream as stream_module
 from api.models import ApiKey, Scope
 from generation import operations
 from generation.events.publisher import publisher, tell
@@ -188,3 +193,58 @@ def test_anonymous_is_asked_who_they_are(address, place):
 def test_a_key_needs_the_scope_read(address, headers_of, user, place):
     with opened(address, place, **headers_of(user, Scope.GENERATE)) as stream:
         assert stream.response.status_code == 403
+
+
+def test_who_loses_access_hears_no_more(address, headers_of, user, monkeypatch):
+    monkeypatch.setattr(stream_module, "LOOK_AGAIN_SECONDS", 0.0)
+    generation, headers = factories.make_generation(owner=user), headers_of(user)
+
+    with opened(address, path(generation), **headers) as stream:
+        stream.next()
+        ApiKey.objects.all().delete()
+        tell(generation)
+        rest = stream.rest()
+
+    assert "finished" not in [event.kind for event in rest]
+
+
+def test_listeners_cost_no_thread_each(address, headers_of, user):
+    headers = headers_of(user)
+    with ExitStack() as streams:
+        for _ in range(10):  # with these, the event loop has all the threads that it ever needs
+            streams.enter_context(opened(address, "/api/events/", **headers)).next()
+        before = threads_at_rest()
+        for _ in range(20):
+            streams.enter_context(opened(address, "/api/events/", **headers)).next()
+
+        assert threads_at_rest() <= before
+
+
+def threads_at_rest() -> int:
+    """How many threads there are once those that are about to end have ended."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("ThreadPoolExecutor"):
+            with suppress(RuntimeError):  # it is only just beginning
+                thread.join(timeout=0.2)
+    return threading.active_count()
+
+
+def test_head_opens_no_stream(address, headers_of, user):
+    response = httpx.head(f"{address}/api/events/", headers=headers_of(user), trust_env=False)
+
+    assert (response.status_code, response.headers["Content-Type"]) == (200, "text/event-stream")
+
+
+def test_without_redis_the_answer_is_a_problem_that_says_so(address, headers_of, user, settings):
+    settings.EVENTS_URL = "redis://127.0.0.1:1/0"
+    generation = factories.make_generation(owner=user)
+
+    response = httpx.get(address + path(generation), headers=headers_of(user), trust_env=False)
+
+    assert (response.status_code, response.json()["code"]) == (503, "events_unavailable")
+
+
+def test_servers_that_cannot_stream_say_so(client_of, user):
+    response = client_of(user).get("/api/events/")
+
+    assert (response.status_code, response.json()["code"]) == (503, "events_unavailable")
