@@ -28,6 +28,7 @@ class Configuration:
     input_lifetime: timedelta
     redis_url: str
     redis_prefix: str
+    has_previews: bool
 
 
 def configuration() -> Configuration:
@@ -50,4 +51,5 @@ def configuration() -> Configuration:
         input_lifetime=timedelta(seconds=settings.INPUT_SECONDS),
         redis_url=settings.EVENTS_URL,
         redis_prefix=settings.BROKER_PREFIX,
+        has_previews=settings.PREVIEWS,
     )

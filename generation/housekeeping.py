@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 
 from generation import dispatch, inputs, operations, storage
 from generation.errors import AlreadyFinished
+from generation.events.positions import positions
 from generation.events.publisher import tell
 from generation.lifecycle import CancelReason, Status
 from generation.models import Attempt, Batch, DiffusionModel, Generation, WebhookEvent
@@ -95,11 +96,17 @@ def forget_keys() -> int:
     return forgotten
 
 
+def tell_positions() -> int:
+    """Tell those who listen how far their waiting generations have come."""
+    return positions.tell_changes()
+
+
 CHORES = (
     rescue_expired,
     end_overdue,
     redispatch_overdue,
     fill_windows,
+    tell_positions,
     send_webhooks,
     remove_stray_files,
     remove_expired_inputs,

@@ -217,9 +217,10 @@ def in_iso_8601(moment: datetime | None) -> str | None:
 
 
 def links(generation: Generation, request: Request) -> dict[str, Any]:
-    """Where to look, how to stop it, and where its images are or will be."""
+    """Where to look, to listen, how to stop it, and where its images are or will be."""
     return {
         "self": link(request, "generation-detail", generation.pk),
+        "events": link(request, "generation-events", generation.pk),
         "cancel": link(request, "generation-cancel", generation.pk),
         "retry": link(request, "generation-retry", generation.pk),
         "images": [link(request, "generation-image", generation.pk, index) for index in range(generation.num_images)],

@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -52,12 +53,16 @@ class EventId(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One to be published; `owner` is the key of the generation's owner as text."""
+    """One to be published; `owner` is the key of the generation's owner as text.
+
+    `draw` makes the WebP of a preview, which does not go through the stream: only the newest one is of any use.
+    """
 
     owner: str
     kind: Kind
     generation: str
     data: Mapping[str, Any]
+    draw: Callable[[], bytes] | None = None
 
     @property
     def all_data(self) -> dict[str, Any]:
@@ -90,6 +95,11 @@ class ReceivedEvent:
         except (KeyError, ValueError):
             return None
         return cls(event_id, kind, generation, data) if event_id else None
+
+    def with_image(self, webp: bytes) -> "ReceivedEvent":
+        """The same with a preview in its data."""
+        url = f"data:image/webp;base64,{b64encode(webp).decode()}"
+        return replace(self, data=json.dumps(json.loads(self.data) | {"image": url}))
 
     @property
     def is_end(self) -> bool:

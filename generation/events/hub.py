@@ -92,7 +92,7 @@ class Hub:
         if not has_begun:
             return None
         listener.skip(until)
-        return condense(missed)
+        return await self._with_images(condense(missed))
 
     def close(self) -> None:
         """End all listeners, and take no more, so that the process may stop."""
@@ -170,20 +170,33 @@ class Hub:
         wanted |= {stream.decode(): str(self._positions[owner]) for stream, owner in owners.items()}
         for stream, entries in await streams.new_entries(self._reader, wanted, count=AT_ONCE):
             if stream in owners:
-                self._share_out(owners[stream], entries)
+                events = [event for entry in entries if (event := ReceivedEvent.read(*entry))]
+                last = EventId.parse(entries[-1][0].decode())
+                self._share_out(owners[stream], await self._with_images(condense(events)), last=last)
             else:
                 self._woken = entries[-1][0].decode()
 
-    def _share_out(self, owner: str, entries: list[streams.Entry]) -> None:
-        for entry_id, fields in entries:
-            event_id = EventId.parse(entry_id.decode())
-            if event_id is None or event_id <= self._positions.get(owner, event_id):
-                continue  # everybody has left, and may even be back, while the read was under way
-            self._positions[owner] = event_id
-            event = ReceivedEvent.read(entry_id, fields)
-            if event is not None:
+    def _share_out(self, owner: str, events: list[ReceivedEvent], *, last: EventId | None) -> None:
+        position = self._positions.get(owner)
+        if position is None:
+            return  # everybody has left while the read was under way
+        for event in events:
+            if event.id > position:  # or else everybody has left, and somebody has come meanwhile
                 for listener in self._listeners[owner]:
                     listener.offer(event)
+        self._positions[owner] = max(position, last or position)
+
+    async def _with_images(self, events: list[ReceivedEvent]) -> list[ReceivedEvent]:
+        """The same with what previews show; without those that are gone already."""
+        drawn = [event.generation for event in events if event.kind == Kind.PREVIEW]
+        if not drawn:
+            return events
+        webps = await streams.previews(self._commands, drawn)
+        return [
+            event.with_image(webps[event.generation]) if event.kind == Kind.PREVIEW else event
+            for event in events
+            if event.kind != Kind.PREVIEW or event.generation in webps
+        ]
 
     def _start_all_anew(self) -> None:
         for owner, listeners in self._listeners.items():

@@ -41,6 +41,7 @@ class Publisher:
         self._is_idle = True
         self._fleeting_at = 0.0
         self._looked_at = 0.0
+        self._is_asked = False
 
     def publish(self, event: Event) -> None:
         """Have `event` published soon; never waits and never raises."""
@@ -53,10 +54,14 @@ class Publisher:
                 self._events.append(event)
                 if len(self._events) > MOST_WAITING:
                     self._gaps.add(self._events.popleft().owner)
-            if self._thread is None:
-                self._thread = Thread(target=self._run, name="events", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
+            self._ensure_thread()
+
+    def ask_who_listens(self) -> frozenset[str]:
+        """Who was known to listen when Redis was asked last; has it asked again soon."""
+        with self._changed:
+            self._is_asked = True
+            self._ensure_thread()
+            return self.heard
 
     def hears(self, owner: str, generation: str) -> bool:
         """Whether somebody listened to the generation, or to all of its owner's, a second ago."""
@@ -68,7 +73,13 @@ class Publisher:
             return self._changed.wait_for(self._has_nothing_left, timeout_seconds)
 
     def _has_nothing_left(self) -> bool:
-        return self._is_idle and not self._events and not self._fleeting
+        return self._is_idle and not (self._events or self._fleeting or self._is_asked)
+
+    def _ensure_thread(self) -> None:
+        if self._thread is None:
+            self._thread = Thread(target=self._run, name="events", daemon=True)
+            self._thread.start()
+        self._changed.notify_all()
 
     def _run(self) -> None:
         redis: Redis | None = None
@@ -89,7 +100,9 @@ class Publisher:
                 time.sleep(PAUSE_AFTER_FAILURE_SECONDS)
 
     def _is_due(self) -> bool:
-        return bool(self._events or self._gaps) or (bool(self._fleeting) and self._seconds_to_wait() == 0)
+        return bool(self._events or self._gaps or self._is_asked) or (
+            bool(self._fleeting) and self._seconds_to_wait() == 0
+        )
 
     def _seconds_to_wait(self) -> float | None:
         """Until what is fleeting may be sent again; None if there is nothing of the kind."""
@@ -101,11 +114,12 @@ class Publisher:
         with self._changed:
             batch = [self._events.popleft() for _ in range(min(len(self._events), MOST_AT_ONCE))]
             gaps, self._gaps = self._gaps, set()
+            is_asked, self._is_asked = self._is_asked, False
             fleeting = list(self._fleeting.values()) if self._seconds_to_wait() == 0 else []
             if fleeting:
                 self._fleeting.clear()
                 self._fleeting_at = time.monotonic()
-        if fleeting:
+        if fleeting or is_asked:
             self._look_for_listeners(redis)
             fleeting = [event for event in fleeting if self.hears(event.owner, event.generation)]
         try:

@@ -1,6 +1,6 @@
 """The Redis behind the events: its keys, its clients, and what is written there."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from redis import Redis
@@ -15,6 +15,7 @@ from generation.events.event import Event
 
 Entry = tuple[bytes, Mapping[bytes, bytes]]
 
+PREVIEW_KEPT_SECONDS = 60
 KEPT_SECONDS = 3600  # how long the stream of an owner outlives its last event
 MOST_ENTRIES = 10_000
 LISTENER_KNOWN_SECONDS = 30
@@ -25,6 +26,11 @@ READ_SECONDS = 5.0  # how long a read waits for news before it is repeated
 def stream_of(owner: str) -> str:
     """The stream with all events of one owner's generations."""
     return f"{configuration().redis_prefix}events:{owner}"
+
+
+def preview_of(generation: str) -> str:
+    """The newest preview of a generation."""
+    return f"{configuration().redis_prefix}preview:{generation}"
 
 
 def wake_up_call(hub: str) -> str:
@@ -73,6 +79,8 @@ def append(redis: Redis, events: Iterable[Event]) -> None:
     pipeline = redis.pipeline(transaction=False)
     owners = set()
     for event in events:
+        if event.draw is not None:
+            pipeline.set(preview_of(event.generation), event.draw(), ex=PREVIEW_KEPT_SECONDS)
         pipeline.xadd(stream_of(event.owner), cast(Any, event.fields), maxlen=MOST_ENTRIES, approximate=True)
         owners.add(event.owner)
     for owner in owners:
@@ -112,6 +120,12 @@ async def new_entries(redis: AsyncRedis, after: Mapping[str, str], *, count: int
     """What has come to each stream after the id that is given for it, or will in a while; at most `count` of each."""
     reply = await redis.xread(cast(Any, after), count=count, block=int(1000 * READ_SECONDS))
     return cast(list[tuple[bytes, list[Entry]]], reply or [])
+
+
+async def previews(redis: AsyncRedis, generations: Sequence[str]) -> dict[str, bytes]:
+    """The newest preview of each, as WebP; those without one are missing."""
+    found = await redis.mget([preview_of(generation) for generation in generations])
+    return {name: cast(bytes, webp) for name, webp in zip(generations, found, strict=True) if webp is not None}
 
 
 async def begin(redis: AsyncRedis, event: Event) -> bytes:

@@ -1,26 +1,41 @@
 """Publishing events, the hub's bookkeeping, and waiting for the end of a generation."""
 
 import asyncio
+import json
 import logging
 import time
+from base64 import b64decode
+from io import BytesIO
 
+import numpy as np
 import pytest
+from django.db.models import Q
+from PIL import Image as Picture
 
 from generation import operations
 from generation.engines.types import Progress
 from generation.events import hub as hub_module
 from generation.events import listener as listener_module
+from generation.events import positions as positions_module
+from generation.events import progress as progress_module
 from generation.events import publisher as publisher_module
 from generation.events import streams, waiting
 from generation.events.event import Event, EventId, Kind, ReceivedEvent
 from generation.events.hub import this_hub
 from generation.events.listener import Listener, ListenerClosed, condense
+from generation.events.positions import Positions
 from generation.events.progress import ProgressReport
 from generation.events.publisher import Publisher, publisher, tell
 from generation.events.waiting import wait_until_finished
 from generation.lifecycle import Status
 from generation.models import Generation
 from tests import factories
+
+
+@pytest.fixture(autouse=True)
+def a_preview_may_be_drawn(monkeypatch):
+    """Whatever another test has drawn just now."""
+    monkeypatch.setattr(progress_module, "_next_preview_at", 0.0)
 
 
 def event(kind: Kind = Kind.STATUS, *, owner: str = "1", generation: str = "g", **data) -> Event:
@@ -167,6 +182,166 @@ def test_the_task_of_a_listener_that_does_not_notice_is_cancelled(monkeypatch):
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(stuck())
+
+
+# --- Previews
+
+
+class Offers:
+    """A step that offers a red preview."""
+
+    def save(self) -> None:
+        """Nothing."""
+
+    def preview(self) -> np.ndarray:
+        """32 red pixels square."""
+        return np.full((32, 32, 3), (200, 0, 0), dtype=np.uint8)
+
+
+@pytest.fixture
+def heard(broker, monkeypatch):
+    """`heard(name, ...)` has it known that these are listened to."""
+    monkeypatch.setattr(publisher_module, "LOOK_FOR_LISTENERS_SECONDS", 0.0)
+
+    def note(*names: str) -> None:
+        broker.delete(streams.listeners())
+        broker.zadd(streams.listeners(), dict.fromkeys(names, time.time() + 60))
+        publisher.ask_who_listens()
+        assert publisher.flush(timeout_seconds=5)
+
+    return note
+
+
+def shown(broker, user) -> list[tuple[str, dict]]:
+    """Kind and data of what was published about the user's generations."""
+    assert publisher.flush(timeout_seconds=5)
+    entries = broker.xrange(streams.stream_of(str(user.pk)))
+    return [(fields[b"kind"].decode(), json.loads(fields[b"data"])) for _, fields in entries]
+
+
+@pytest.mark.django_db
+def test_who_listens_gets_a_preview(broker, user, heard):
+    generation = factories.make_generation(owner=user)
+    heard(f"generation:{generation.pk}")
+
+    ProgressReport(generation).on_step(Progress(step=3, total=20, offers=Offers()))
+
+    assert ("preview", {"generation": str(generation.pk), "step": 3, "total": 20}) in shown(broker, user)
+    image = Picture.open(BytesIO(broker.get(streams.preview_of(str(generation.pk)))))
+    assert (image.format, image.size) == ("WEBP", (256, 256))
+    assert broker.ttl(streams.preview_of(str(generation.pk))) > 0
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_preview_reaches_the_listener_as_an_address_that_shows_it(broker, user, heard):
+    generation = factories.make_generation(owner=user)
+
+    async def hear() -> ReceivedEvent:
+        async with this_hub().listen(user.pk, generation_id=generation.pk) as listener:
+            await asyncio.to_thread(heard, f"generation:{generation.pk}")
+            ProgressReport(generation).on_step(Progress(step=3, total=20, offers=Offers()))
+            while True:
+                for one in await listener.take(timeout_seconds=20) or []:
+                    if one.kind == Kind.PREVIEW:
+                        return one
+
+    kind, _, data = json.loads(asyncio.run(hear()).data)["image"].partition(",")
+    assert kind == "data:image/webp;base64"
+    assert Picture.open(BytesIO(b64decode(data))).size == (256, 256)
+
+
+@pytest.mark.django_db
+def test_there_are_no_previews_for_nobody(broker, user, heard):
+    generation = factories.make_generation(owner=user)
+    heard("generation:another")
+
+    ProgressReport(generation).on_step(Progress(step=3, total=20, offers=Offers()))
+
+    assert broker.keys(streams.preview_of("*")) == []
+
+
+@pytest.mark.django_db
+def test_previews_can_be_switched_off(broker, user, heard, settings):
+    settings.PREVIEWS = False
+    generation = factories.make_generation(owner=user)
+    heard(f"generation:{generation.pk}")
+
+    ProgressReport(generation).on_step(Progress(step=3, total=20, offers=Offers()))
+
+    assert [kind for kind, _ in shown(broker, user)] == ["progress"]
+
+
+@pytest.mark.django_db
+def test_a_preview_that_cannot_be_drawn_ends_nothing(broker, user, heard, caplog):
+    generation = factories.make_generation(owner=user)
+    heard(f"generation:{generation.pk}")
+    report = ProgressReport(generation)
+
+    class Broken(Offers):
+        def preview(self) -> np.ndarray:
+            raise RuntimeError("This device draws nothing.")
+
+    report.on_step(Progress(step=3, total=20, offers=Broken()))
+
+    assert [kind for kind, _ in shown(broker, user)] == ["progress"]
+    assert "draws nothing" in caplog.text
+
+
+# --- Positions
+
+
+@pytest.mark.django_db
+def test_listeners_hear_where_their_waiting_generations_are(broker, user, stranger, heard):
+    generations = [factories.make_generation(owner=owner) for owner in (stranger, user, user)]
+    heard(f"owner:{user.pk}")
+
+    Positions().tell_changes()
+
+    places = [(kind, data["generation"], data["position"]) for kind, data in shown(broker, user)]
+    assert places == [("position", str(generations[1].pk), 2), ("position", str(generations[2].pk), 3)]
+    assert shown(broker, stranger) == []
+
+
+@pytest.mark.django_db
+def test_only_positions_that_have_changed_are_told(broker, user, stranger, heard):
+    first, second = factories.make_generation(owner=stranger), factories.make_generation(owner=user)
+    heard(f"generation:{second.pk}")
+    positions = Positions()
+
+    told = [positions.tell_changes(), positions.tell_changes()]
+    first.withdraw()
+    told.append(positions.tell_changes())
+
+    assert told == [1, 0, 1]
+    assert shown(broker, user)[-1] == ("position", {"generation": str(second.pk), "position": 1})
+
+
+@pytest.mark.django_db
+def test_of_very_many_only_those_near_the_front_are_told(broker, user, heard, monkeypatch):
+    monkeypatch.setattr(positions_module, "MOST_OF_AN_OWNER", 2)
+    generations = [factories.make_generation(owner=user) for _ in range(4)]
+    heard(f"owner:{user.pk}", f"generation:{generations[3].pk}")
+
+    Positions().tell_changes()
+
+    assert [data["position"] for _, data in shown(broker, user)] == [1, 2, 4]
+
+
+@pytest.mark.django_db
+def test_priority_and_the_device_count_as_they_do_in_the_line(user):
+    model = factories.make_model()
+    device = factories.make_device()
+    late = factories.make_generation(owner=user, model=model, priority=-1)
+    pinned = factories.make_generation(owner=user, model=model, pinned_to=device)
+    usual = factories.make_generation(owner=user, model=model)
+    other = factories.make_generation(owner=user, model=factories.make_model(slug="another"))
+    factories.make_generation(owner=user, model=model, status=Status.RUNNING)
+
+    line = Generation.objects.in_line(Q(owner=user))
+
+    places = {generation.pk: generation.position for generation in line}
+    assert places == {late.pk: 2, pinned.pk: 1, usual.pk: 1, other.pk: 1}
+    assert places == {one.pk: Generation.objects.position_of(one) for one in (late, pinned, usual, other)}
 
 
 # --- Waiting
