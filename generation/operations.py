@@ -12,7 +12,7 @@ from generation.events.publisher import tell
 from generation.lifecycle import CancelReason, Status
 from generation.models import Batch, Device, Generation
 from generation.parameters import Wishes
-from generation.submission import PARAMETERS_OF_A_ROW, submit_many, submit_one
+from generation.submission import PARAMETERS_OF_A_ROW, find_recent, submit_many, submit_one
 from generation.terms import Asked, Terms
 
 NO_TERMS = Terms()
@@ -28,6 +28,15 @@ def submit(
     place for its pictures.
     """
     return submit_one(Asked(wishes, terms), owner=owner, pinned_to=pinned_to)
+
+
+def submit_again(wishes: Wishes, *, owner: AbstractBaseUser, terms: Terms = NO_TERMS) -> Generation:
+    """What an equal request has made within the last quarter of an hour, or else as `submit`.
+
+    For the second try of a client that got no answer to its first one, and sends no idempotency key.
+    """
+    asked = Asked(wishes, terms)
+    return find_recent(asked, owner=owner) or submit_one(asked, owner=owner)
 
 
 def submit_batch(requests: Sequence[Asked], *, owner: AbstractBaseUser, idempotency_key: str = "") -> Batch:

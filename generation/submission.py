@@ -24,6 +24,7 @@ from generation.terms import Asked, check_terms, fingerprint
 
 PARAMETERS_OF_A_ROW = tuple(Parameters.__dataclass_fields__)
 LARGEST_BATCH = 100
+RECENT = timedelta(minutes=15)
 LONGEST_WAIT_FOR_A_TWIN = "2s"
 LOCK_NOT_AVAILABLE = "55P03"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
 
@@ -151,6 +152,15 @@ def find_earlier(asked: Asked, mark: str, *, owner: AbstractBaseUser) -> Generat
     if known and (known.owner_id != owner.pk or known.fingerprint != mark):
         raise IdTaken(f"The id {terms.id} is in use for another request. Choose a new one.")
     return checked(known, mark)
+
+
+def find_recent(asked: Asked, *, owner: AbstractBaseUser) -> Generation | None:
+    """The newest generation that an equal request has made a short time ago."""
+    recent = Generation.objects.select_related("model").owned_by(owner).filter(created_at__gt=Now() - RECENT)
+    known = recent.filter(fingerprint=fingerprint(asked)).order_by("-arrival").first()
+    if known is not None:
+        known.is_replay = True
+    return known
 
 
 def checked(known: Made | None, mark: str) -> Made | None:

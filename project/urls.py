@@ -5,10 +5,13 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from api import errors, health
+from api.dialects.files import LinkedImageView
 
 urlpatterns = [
     path("", RedirectView.as_view(url="/api/"), name="home"),
     path("api/", include("api.urls")),
+    path("openai/v1/", include("api.dialects.openai.urls")),
+    path("files/<str:token>/<str:name>", LinkedImageView.as_view(), name="linked-image"),
     path("admin/", admin.site.urls),
     path("health/live", health.live, name="live"),
     path("health/ready", health.ready, name="ready"),
