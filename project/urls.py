@@ -11,6 +11,7 @@ urlpatterns = [
     path("", RedirectView.as_view(url="/api/"), name="home"),
     path("api/", include("api.urls")),
     path("openai/v1/", include("api.dialects.openai.urls")),
+    path("replicate/v1/", include("api.dialects.replicate.urls")),
     path("files/<str:token>/<str:name>", LinkedImageView.as_view(), name="linked-image"),
     path("admin/", admin.site.urls),
     path("health/live", health.live, name="live"),
