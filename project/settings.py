@@ -32,6 +32,8 @@ SECRET_KEY = env.str("PICTOR_SECRET_KEY", default="") or read_or_create(CREDENTI
 HOST = env.str("PICTOR_HOST", default="127.0.0.1")
 PORT = env.port("PICTOR_PORT", default=8000)
 ALLOWED_HOSTS = env.list("PICTOR_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+FAL_HOST = env.str("PICTOR_FAL_HOST", default="")  # with its port unless that is 443
+ALLOWED_HOSTS += [FAL_HOST.partition(":")[0]] if FAL_HOST else []
 CSRF_TRUSTED_ORIGINS = env.list("PICTOR_CSRF_TRUSTED_ORIGINS", default=[])
 MAX_BODY_BYTES = DATA_UPLOAD_MAX_MEMORY_SIZE = env.count("PICTOR_MAX_BODY_BYTES", default=1024 * 1024)
 MAX_UPLOAD_BYTES = env.count("PICTOR_MAX_UPLOAD_BYTES", default=32 * 1024 * 1024)
