@@ -6,18 +6,22 @@ database, where order is a query, a cancel is an UPDATE, and nothing is lost wit
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable
 
 from celery import current_app
 from kombu.exceptions import OperationalError
 
 from generation.models import Device, DiffusionModel, Generation, WebhookEvent
+from generation.models.webhook import WebhookEventQuerySet
 
 logger = logging.getLogger(__name__)
 
 RUN_TASK = "generation.run"
 DELIVER_TASK = "generation.deliver"
 IO_QUEUE = "io"
+IO_WINDOW = 100  # webhooks that are under way: the rest waits in the database
+IO_SHARE = 4  # of these, those of one owner: a slow receiver must not take all threads of an `io` worker
 WINDOW_PER_SLOT = 2
 SMALLEST_WINDOW = 2
 PINNED_AT_ONCE = 20
@@ -113,13 +117,19 @@ def notify(generation: Generation) -> int:
     return publish_events(WebhookEvent.objects.due().filter(generation=generation))
 
 
-def publish_events(events: Iterable[WebhookEvent]) -> int:
-    """Publish webhook events until the broker fails; returns how many it took."""
+def publish_events(events: WebhookEventQuerySet) -> int:
+    """Publish due webhook events as far as there is room, for all of them and for each owner; returns how many."""
+    due = list(events.first_of_each_owner(IO_SHARE).select_related("generation")[:IO_WINDOW])
+    under_way = WebhookEvent.objects.dispatched() if due else WebhookEvent.objects.none()
+    by_owner = Counter(under_way.values_list("generation__owner", flat=True))
     published = 0
-    for event in events:
-        if is_paused():
+    for event in due:
+        owner = event.generation.owner_id
+        if is_paused() or by_owner.total() >= IO_WINDOW:
             break
-        published += publish_event(event)
+        if by_owner[owner] < IO_SHARE and publish_event(event):
+            by_owner[owner] += 1
+            published += 1
     return published
 
 

@@ -6,7 +6,9 @@ Any number of housekeepers may run at once; every change is one conditional UPDA
 import logging
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from generation import dispatch, inputs, operations, storage
@@ -67,7 +69,7 @@ def end_overdue() -> int:
     overdue = Generation.objects.past_deadline().filter(cancel_requested_at=None)
     cancelled = 0
     for generation in overdue.select_related("model")[:BATCH]:
-        with suppress(AlreadyFinished):
+        with suppress(AlreadyFinished, Generation.DoesNotExist):
             operations.cancel(generation, reason=CancelReason.DEADLINE)
             cancelled += 1
     return cancelled
@@ -75,25 +77,28 @@ def end_overdue() -> int:
 
 def send_webhooks() -> int:
     """Publish the webhook events that are due: those whose message was lost, and those to be tried again."""
-    return dispatch.publish_events(WebhookEvent.objects.due()[:BATCH])
+    return dispatch.publish_events(WebhookEvent.objects.due())
 
 
 def forget_progress() -> int:
     """Remove the progress events of a day ago, which nobody needs any more."""
-    old = WebhookEvent.objects.filter(kind=Kind.PROGRESS, created_at__lt=Now() - PROGRESS_KEPT).order_by()
-    removed, _ = WebhookEvent.objects.filter(pk__in=list(old.values_list("pk", flat=True)[:BATCH])).delete()
+    old = WebhookEvent.objects.filter(kind=Kind.PROGRESS, created_at__lt=Now() - PROGRESS_KEPT)
+    removed, _ = WebhookEvent.objects.filter(pk__in=batch_of(old)).delete()
     return removed
 
 
 def forget_keys() -> int:
     """Forget the idempotency keys of a day ago: from then on they may be used for something else."""
     forgotten = 0
-    for table in (Generation, Batch):
-        rows = table.objects.exclude(idempotency_key="").filter(created_at__lt=Now() - KEYS_KEPT).order_by()
-        forgotten += table.objects.filter(pk__in=list(rows.values_list("pk", flat=True)[:BATCH])).update(
-            idempotency_key=""
-        )
+    for table in (Generation.objects, Batch.objects):
+        old = table.exclude(idempotency_key="").filter(created_at__lt=Now() - KEYS_KEPT)
+        forgotten += table.filter(pk__in=batch_of(old)).update(idempotency_key="")
     return forgotten
+
+
+def batch_of(rows: QuerySet[Any]) -> list[Any]:
+    """The keys of so many of the rows as one sweep takes on."""
+    return list(rows.order_by().values_list("pk", flat=True)[:BATCH])
 
 
 def tell_positions() -> int:
@@ -106,8 +111,8 @@ CHORES = (
     end_overdue,
     redispatch_overdue,
     fill_windows,
-    tell_positions,
     send_webhooks,
+    tell_positions,
     remove_stray_files,
     remove_expired_inputs,
     forget_keys,

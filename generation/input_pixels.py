@@ -62,7 +62,8 @@ def name_on_storage(use: GenerationInput) -> str:
     """Where the file lies; raises InputLost for an earlier result that was deleted."""
     if use.input is not None:
         return str(use.input.file.name)
-    image = Image.objects.filter(generation=use.earlier_generation_id, index=use.earlier_index or 0).first()
+    images = Image.objects.filter(generation=use.earlier_generation_id, index=use.earlier_index or 0)
+    image = images.filter(sha256=use.sha256).first()  # for after a delete anybody may take the id for another one
     if image is None:
         raise InputLost(f"{use.role} was a result of generation {use.earlier_generation_id}, now deleted.")
     return str(image.file.name)

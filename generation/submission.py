@@ -90,8 +90,7 @@ def submit_many(requests: Sequence[Asked], *, owner: AbstractBaseUser, idempoten
         return batch
 
     def find() -> Batch | None:
-        known = Batch.objects.owned_by(owner).filter(idempotency_key=idempotency_key).first()
-        return checked(known, mark)
+        return checked(next(iter(Batch.objects.owned_by(owner).with_key(idempotency_key)), None), mark)
 
     return once(prepare, store, find) if idempotency_key else store(prepare())
 
@@ -147,7 +146,7 @@ def find_earlier(asked: Asked, mark: str, *, owner: AbstractBaseUser) -> Generat
     terms = asked.terms
     generations = Generation.objects.select_related("model")
     if terms.id is None:
-        return checked(generations.owned_by(owner).filter(idempotency_key=terms.idempotency_key).first(), mark)
+        return checked(next(iter(generations.owned_by(owner).with_key(terms.idempotency_key)), None), mark)
     known = generations.filter(pk=terms.id).first()
     if known and (known.owner_id != owner.pk or known.fingerprint != mark):
         raise IdTaken(f"The id {terms.id} is in use for another request. Choose a new one.")

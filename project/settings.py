@@ -14,6 +14,7 @@ from project.environment import Environment, read_dotenv
 from project.logs import logging_settings
 from project.secrets import make_private, read_or_create
 from project.static_headers import add_security_headers
+from project.theme import UNFOLD  # noqa: F401  Django looks for it here
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 read_dotenv(BASE_DIR / ".env")
@@ -268,18 +269,6 @@ if S3_BUCKET:
 # --- Pages ------------------------------------------------------------------------------------------------
 
 FLOWER_PORT = env.port("PICTOR_FLOWER_PORT", default=5555)
-UNFOLD = {
-    "SITE_TITLE": "Pictor",
-    "SITE_HEADER": "Pictor",
-    "SITE_SUBHEADER": "Prompts become pictures",
-    "SITE_URL": "/api/",
-    "SITE_SYMBOL": "brush",
-    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "project.pages.favicon"}],
-    "SHOW_HISTORY": False,
-    "SHOW_BACK_BUTTON": True,
-    "SIDEBAR": {"navigation": "project.pages.sidebar"},
-    "DASHBOARD_CALLBACK": "project.pages.dashboard",
-}
 
 # --- Logs -------------------------------------------------------------------------------------------------
 

@@ -76,7 +76,8 @@ class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generatio
     def retrieve(self, request: Request, pk: str) -> HttpResponseBase:
         """One generation: its status, its place in the queue, its progress, its images."""
         generation = self.get_object()
-        return as_preferred(request, Response(self.shown(generation)), generation, show=self.shown)
+        response = Response(self.shown(generation))
+        return as_preferred(request, response, generation, show=self.shown, late_status=status.HTTP_200_OK)
 
     def destroy(self, request: Request, pk: str) -> Response:
         """Delete a finished generation with its images. A waiting or running one has to be cancelled first."""
@@ -109,7 +110,14 @@ class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generatio
         headers = {"Location": data["links"]["self"], "Retry-After": ASK_AGAIN_AFTER_SECONDS}
         response = Response(data, status=status_code, headers=headers)
         gives_up = terms.on_disconnect == OnDisconnect.CANCEL
-        return as_preferred(self.request, response, generation, show=self.shown, cancels_on_disconnect=gives_up)
+        return as_preferred(
+            self.request,
+            response,
+            generation,
+            show=self.shown,
+            late_status=status.HTTP_202_ACCEPTED,
+            cancels_on_disconnect=gives_up,
+        )
 
     def shown(self, generation: Generation) -> dict[str, Any]:
         """One generation, with its place in the queue."""

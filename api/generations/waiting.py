@@ -28,11 +28,18 @@ Show = Callable[[Generation], dict[str, Any]]
 
 
 def as_preferred(
-    request: Request, response: Response, generation: Generation, *, show: Show, cancels_on_disconnect: bool = False
+    request: Request,
+    response: Response,
+    generation: Generation,
+    *,
+    show: Show,
+    late_status: int,
+    cancels_on_disconnect: bool = False,
 ) -> HttpResponseBase:
     """`response` at once, or when `generation` has ended, or when the time that the client gave is over.
 
-    One that has ended is `200`. A client that hangs up before that changes nothing, unless it has asked for a cancel.
+    One that has ended is `200`, and when time ran out it is `late_status`. A client that hangs up before that changes
+    nothing, unless it has asked for a cancel.
     """
     preferred = preference(request)
     if preferred.applied:
@@ -42,6 +49,7 @@ def as_preferred(
         return response
     if generation.is_finished:
         response.status_code = status.HTTP_200_OK
+        response.headers.pop("Retry-After", None)
         return response
 
     async def settle(held: HeldResponse) -> None:
@@ -53,7 +61,9 @@ def as_preferred(
             raise
         with suppress(ObjectDoesNotExist, Error):  # deleted meanwhile, or nobody knows: the answer stays as it was
             held.content = await asyncio.to_thread(in_thread, look_again)
-            held.status_code = status.HTTP_200_OK if has_ended else response.status_code
+            held.status_code = status.HTTP_200_OK if has_ended else late_status
+            if has_ended:
+                held.headers.pop("Retry-After", None)
 
     def look_again() -> bytes:
         return JSONRenderer().render(show(Generation.objects.select_related("model").get(pk=generation.pk)))

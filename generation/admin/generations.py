@@ -86,6 +86,8 @@ class GenerationAdmin(ModelAdmin):
                     (columns.state, columns.position),
                     (columns.waited, columns.ran),
                     (columns.device, "id"),
+                    ("deadline_at", "cancel_reason"),
+                    ("batch", "webhook_url"),
                 ]
             },
         ),

@@ -101,6 +101,10 @@ class WebhookEventAdmin(ModelAdmin):
         """Only the sender changes one."""
         return False
 
+    def has_delete_permission(self, request: HttpRequest, obj: WebhookEvent | None = None) -> bool:
+        """Events go with their generation, so who may delete that may delete them."""
+        return request.user.has_perm("generation.delete_generation")
+
     def has_resend_permission(self, request: HttpRequest, object_id: str | None = None) -> bool:
         """Who has the right to change events may have them sent again."""
         return request.user.has_perm("generation.change_webhookevent")

@@ -119,7 +119,7 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="generation",
             index=models.Index(
-                condition=models.Q(("finished_at", None), models.Q(("deadline_at", None), _negated=True)),
+                condition=models.Q(("deadline_at__isnull", False), ("finished_at", None)),
                 fields=["deadline_at"],
                 name="generations_by_deadline",
             ),

@@ -59,6 +59,10 @@ class BatchQuerySet(models.QuerySet["Batch"]):
         """The user's own."""
         return self.filter(owner_id=user.pk)
 
+    def with_key(self, idempotency_key: str) -> "BatchQuerySet":
+        """The one that was submitted under that key, among those of one owner."""
+        return self.exclude(idempotency_key="").filter(idempotency_key=idempotency_key).order_by()
+
     def with_summary(self) -> "BatchQuerySet":
         """Annotate what `Batch.summary` is made of."""
         counts = {

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 MAX_SEED = 2**32 - 1
 HAS_KEY = ~Q(idempotency_key="")
-HAS_DEADLINE = Q(finished_at=None) & ~Q(deadline_at=None)
+HAS_DEADLINE = Q(finished_at=None, deadline_at__isnull=False)  # in the words that SQLite recognises in a query
 MAX_BACK_OFF = 6  # doublings of the time until a message is published again
 
 

@@ -20,6 +20,11 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         """The user's own."""
         return self.filter(owner_id=user.pk)
 
+    def with_key(self, idempotency_key: str) -> "GenerationQuerySet":
+        """The one that was submitted under that key, among those of one owner."""
+        # That the key is not empty is what lets a database use the unique index, which leaves empty ones out.
+        return self.exclude(idempotency_key="").filter(idempotency_key=idempotency_key).order_by()
+
     def queued(self) -> "GenerationQuerySet":
         """Waiting ones in the order in which they should run: priority first, then age."""
         return self.filter(status=Status.QUEUED).order_by("-priority", "arrival")
@@ -54,7 +59,7 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
 
     def past_deadline(self) -> "GenerationQuerySet":
         """Those that should have ended by now and have not; they may have been asked to."""
-        return self.filter(finished_at=None, deadline_at__lt=Now())
+        return self.filter(finished_at=None, deadline_at__lt=Now()).order_by("deadline_at")
 
     def finished(self) -> "GenerationQuerySet":
         """Those that will not change any more."""

@@ -10,8 +10,8 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import models
-from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models import F, Q, Window
+from django.db.models.functions import Now, RowNumber
 from uuid_utils.compat import uuid7
 
 from generation.lifecycle import CLAIM, FINISHED, Transition
@@ -57,7 +57,7 @@ class WebhookAccount(models.Model):
     owner = models.OneToOneField(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, primary_key=True, related_name="webhook_account"
     )
-    url = models.URLField(
+    url = models.CharField(
         "URL", max_length=2000, blank=True, help_text="Used where a request names none. Empty: nothing is sent then."
     )
     events = models.JSONField(default=finished_only, help_text="What is sent to that URL.")
@@ -103,9 +103,18 @@ class WebhookEventQuerySet(models.QuerySet["WebhookEvent"]):
         """Those that are still to be delivered."""
         return self.filter(state=State.PENDING)
 
+    def dispatched(self) -> "WebhookEventQuerySet":
+        """Those with a message on the way, or a worker at it."""
+        return self.exclude(dispatched_at=None)
+
     def due(self) -> "WebhookEventQuerySet":
         """Those to be delivered now, the oldest first."""
         return self.pending().filter(due_at__lte=Now()).order_by("due_at")
+
+    def first_of_each_owner(self, count: int) -> "WebhookEventQuerySet":
+        """Of each owner's no more than so many, so that nobody stands in the way of the others."""
+        place = Window(RowNumber(), partition_by="generation__owner", order_by="due_at")
+        return self.annotate(place=place).filter(place__lte=count)
 
 
 class WebhookEvent(models.Model):
@@ -121,6 +130,7 @@ class WebhookEvent(models.Model):
     )
     tries = models.PositiveIntegerField(default=0, help_text="Tries so far, since it was last resent.")
     due_at = models.DateTimeField(db_default=Now(), null=True)
+    dispatched_at = models.DateTimeField(null=True, help_text="Since when somebody is at it.")
 
     objects = WebhookEventQuerySet.as_manager()
 
@@ -128,6 +138,9 @@ class WebhookEvent(models.Model):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["due_at"], name="webhook_events_due", condition=Q(state=State.PENDING)),
+            models.Index(
+                fields=["dispatched_at"], name="webhook_events_dispatched", condition=Q(dispatched_at__isnull=False)
+            ),
             models.Index(fields=["created_at"], name="webhook_progress_by_age", condition=Q(kind=Kind.PROGRESS)),
         ]
         constraints = [
@@ -141,11 +154,11 @@ class WebhookEvent(models.Model):
 
     def mark_dispatched(self) -> bool:
         """Take the right to publish a message for it; False if somebody else did or it is not due."""
-        return self._update(Q(due_at__lte=Now()), due_at=Now() + TIME_TO_DELIVER)
+        return self._update(Q(due_at__lte=Now()), due_at=Now() + TIME_TO_DELIVER, dispatched_at=Now())
 
     def unmark_dispatched(self) -> bool:
         """Note that no message was taken, so that it is published anew at once."""
-        return self._update(Q(), due_at=Now())
+        return self._update(Q(), due_at=Now(), dispatched_at=None)
 
     def claim(self, *, tries: int) -> bool:
         """Take the right to deliver it; False if a message is stale or comes twice."""
@@ -153,22 +166,22 @@ class WebhookEvent(models.Model):
 
     def succeed(self) -> bool:
         """The receiver has it."""
-        return self._update(Q(), state=State.DELIVERED, due_at=None)
+        return self._update(Q(), state=State.DELIVERED, due_at=None, dispatched_at=None)
 
     def postpone(self, delay: timedelta) -> bool:
         """Try again after `delay`."""
-        return self._update(Q(), due_at=Now() + delay)
+        return self._update(Q(), due_at=Now() + delay, dispatched_at=None)
 
     def give_up(self) -> bool:
         """Never try again, unless an operator resends it."""
-        return self._update(Q(), state=State.GIVEN_UP, due_at=None)
+        return self._update(Q(), state=State.GIVEN_UP, due_at=None, dispatched_at=None)
 
     def resend(self) -> None:
         """Begin anew, under the same id, whatever came of it so far."""
         # Whoever resends knows that the receiver, if it had enough, wants to hear of the generation again.
         events = WebhookEvent.objects.filter(generation=self.generation_id)
         events.filter(state=State.GONE).update(state=State.GIVEN_UP)
-        WebhookEvent.objects.filter(pk=self.pk).update(state=State.PENDING, tries=0, due_at=Now())
+        WebhookEvent.objects.filter(pk=self.pk).update(state=State.PENDING, tries=0, due_at=Now(), dispatched_at=None)
         self.refresh_from_db()
 
     def _update(self, guard: Q, **changes: Any) -> bool:

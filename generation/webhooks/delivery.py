@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.db import transaction
 
+from generation import dispatch
 from generation.models import WebhookAccount, WebhookDelivery, WebhookEvent
 from generation.models.webhook import Kind, State
 from generation.webhooks.payload import body_of, headers_of
@@ -24,7 +25,13 @@ HEEDED = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)  # where
 
 
 def deliver(event_id: UUID, tries: int) -> None:
-    """Deliver an event that was tried `tries` times; a message that is stale or comes twice does nothing."""
+    """Deliver an event that was tried `tries` times, then let the next ones come."""
+    try_to_deliver(event_id, tries)
+    dispatch.publish_events(WebhookEvent.objects.due())
+
+
+def try_to_deliver(event_id: UUID, tries: int) -> None:
+    """Deliver an event; a message that is stale or comes twice does nothing."""
     event = WebhookEvent.objects.select_related("generation__model").filter(pk=event_id).first()
     if event is None or not event.claim(tries=tries):
         return
@@ -82,5 +89,6 @@ def is_unwanted(event: WebhookEvent) -> bool:
 
 def end_all_of(event: WebhookEvent) -> None:
     """Tell no more of the generation."""
-    WebhookEvent.objects.pending().filter(generation=event.generation_id).update(state=State.GONE, due_at=None)
+    others = WebhookEvent.objects.pending().filter(generation=event.generation_id)
+    others.update(state=State.GONE, due_at=None, dispatched_at=None)
     event.state = State.GONE

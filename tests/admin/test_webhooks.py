@@ -55,6 +55,15 @@ def test_ticked_events_can_be_sent_again(operator, said):
     assert WebhookEvent.objects.get().state == State.PENDING
 
 
+def test_who_may_delete_generations_may_delete_one_that_was_told_of(browser_of):
+    generation = given_up().generation
+    browser = browser_of("view_generation", "delete_generation")
+
+    browser.post(reverse("admin:generation_generation_delete", args=[generation.pk]), {"post": "yes"})
+
+    assert not WebhookEvent.objects.exists()
+
+
 def test_who_may_only_look_cannot_send_again(browser_of):
     event = given_up()
 

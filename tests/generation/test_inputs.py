@@ -101,6 +101,19 @@ def test_an_earlier_result_that_was_deleted_meanwhile_fails_it_with_a_code(user,
     assert worker.runtime.requests == []
 
 
+def test_a_generation_that_has_taken_the_id_of_a_deleted_one_is_not_mistaken_for_it(user, stranger, model, worker):
+    earlier = factories.make_generation(owner=user, status=Status.SUCCEEDED)
+    factories.make_image(generation=earlier)
+    generation, taken = submit(user, image=EarlierImage(earlier.pk, 0)), earlier.pk
+    operations.delete(earlier)
+    theirs = factories.make_generation(id=taken, owner=stranger, status=Status.SUCCEEDED)
+    factories.make_image(generation=theirs, colour="navy")
+
+    run(generation, worker)
+
+    assert (generation.status, generation.error_code) == (Status.FAILED, "input_lost")
+
+
 def test_a_file_that_is_gone_fails_it_with_the_same_code(user, model, worker):
     generation = submit(user, image=stored(pictures.make(), user))
     default_storage.delete(Input.objects.get().file.name)

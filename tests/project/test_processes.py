@@ -3,6 +3,7 @@
 import pytest
 from django.conf import settings
 
+from generation.dispatch import IO_QUEUE
 from project import processes
 from project.devices import DeviceSlot
 
@@ -30,6 +31,13 @@ def test_more_cpu_workers_than_cores_get_a_thread_each(monkeypatch):
     workers = processes.worker_specs([DeviceSlot("cpu", index) for index in range(2)])
 
     assert [worker.env["OMP_NUM_THREADS"] for worker in workers] == ["1", "1"]
+
+
+def test_webhooks_are_sent_by_a_worker_that_takes_nothing_else_and_has_no_device():
+    io = processes.io_spec()
+
+    assert io.argv[io.argv.index("--queues") + 1] == IO_QUEUE
+    assert "PICTOR_DEVICE" not in io.env
 
 
 def test_flowers_password_is_on_no_command_line():

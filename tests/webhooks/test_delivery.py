@@ -132,6 +132,17 @@ def test_a_message_that_comes_twice_sends_once(receiver):
     assert receiver.requests.qsize() == 1
 
 
+def test_after_a_try_the_next_ones_come(receiver, broker):
+    first = make_event(receiver)
+    second = make_event(receiver, generation=factories.make_generation(status=Status.SUCCEEDED))
+    first.mark_dispatched()
+
+    deliver_now(first)
+
+    second.refresh_from_db()
+    assert (first.dispatched_at, second.dispatched_at is None) == (None, False)
+
+
 def test_an_event_that_is_gone_with_its_generation_is_no_error(receiver):
     event = make_event(receiver)
     event.generation.delete()

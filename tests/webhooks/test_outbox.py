@@ -153,6 +153,30 @@ def test_a_message_that_was_lost_is_made_anew(broker):
     assert str(event.pk) in json.dumps(messages(broker)[0]["headers"])
 
 
+def test_the_broker_holds_only_so_many_and_gets_more_as_they_are_taken(broker, monkeypatch):
+    monkeypatch.setattr(dispatch, "IO_WINDOW", 2)
+    for _ in range(3):
+        factories.make_webhook_event()
+    assert (housekeeping.send_webhooks(), housekeeping.send_webhooks()) == (2, 0)
+
+    WebhookEvent.objects.dispatched()[0].succeed()
+
+    assert housekeeping.send_webhooks() == 1
+    assert len(messages(broker)) == 3
+
+
+def test_one_owners_events_do_not_keep_those_of_others_waiting(broker, stranger):
+    many = [factories.make_webhook_event() for _ in range(dispatch.IO_SHARE + 2)]
+    other = factories.make_generation(owner=stranger, status=Status.SUCCEEDED)
+    factories.make_webhook_event(generation=other)
+
+    housekeeping.send_webhooks()
+
+    owners = [event.generation.owner for event in WebhookEvent.objects.dispatched()]
+    assert owners.count(many[0].generation.owner) == dispatch.IO_SHARE
+    assert owners.count(stranger) == 1
+
+
 def test_old_progress_is_removed_and_nothing_else():
     old = Now() - timedelta(hours=25)
     generation = factories.make_generation(status=Status.SUCCEEDED)
