@@ -1,5 +1,6 @@
 """The domain's settings, typed: the one place where `generation` reads `django.conf.settings`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +24,7 @@ class Configuration:
     hang_seconds: float
     engine_dir: Path
     compiles: bool
+    webhook_dialects: Mapping[str, str]
     max_input_bytes: int
     max_input_pixels: int
     input_lifetime: timedelta
@@ -46,6 +48,7 @@ def configuration() -> Configuration:
         hang_seconds=settings.HANG_SECONDS,
         engine_dir=settings.ENGINE_DIR,
         compiles=settings.COMPILE,
+        webhook_dialects=settings.WEBHOOK_DIALECTS,
         max_input_bytes=settings.MAX_INPUT_BYTES,
         max_input_pixels=settings.MAX_INPUT_PIXELS,
         input_lifetime=timedelta(seconds=settings.INPUT_SECONDS),

@@ -87,7 +87,11 @@ def retry(generation: Generation) -> Generation:
     priority = generation.priority if generation.owner.is_staff else min(generation.priority, 0)
     values |= inputs.sources_of(generation)
     wishes = Wishes(**values | {"model": generation.model.slug, "priority": priority})
-    told = Terms(webhook_url=generation.webhook_url, webhook_events=tuple(generation.webhook_events) or None)
+    told = Terms(
+        webhook_url=generation.webhook_url,
+        webhook_events=tuple(generation.webhook_events) or None,
+        webhook_words=generation.webhook_words,
+    )
     return submit(wishes, owner=generation.owner, terms=told)
 
 

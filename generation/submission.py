@@ -217,7 +217,7 @@ def draw_up(
         **{name: getattr(parameters, name) for name in PARAMETERS_OF_A_ROW},
     )
     if terms.webhook_url:
-        generation.webhook_url = terms.webhook_url
+        generation.webhook_url, generation.webhook_words = terms.webhook_url, terms.webhook_words
         generation.webhook_events = list(dict.fromkeys(terms.webhook_events or finished_only()))
     elif account := find_account(owner):
         generation.webhook_url = account.url

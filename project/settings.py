@@ -225,6 +225,8 @@ ENGINE_DIR = DATA_DIR / "engine"
 MAX_INPUT_BYTES = env.count("PICTOR_MAX_INPUT_BYTES", default=10 * 1024 * 1024)
 MAX_INPUT_PIXELS = env.count("PICTOR_MAX_INPUT_PIXELS", default=40_000_000)
 INPUT_SECONDS = env.seconds("PICTOR_INPUT_SECONDS", default=24 * 3600)
+# The functions that put a webhook in the words of another service: the domain does not know them.
+WEBHOOK_DIALECTS = {name: f"api.dialects.{name}.views.tell" for name in ("replicate", "fal")}
 WEBHOOKS_MAY_BE_PRIVATE = env.bool("PICTOR_WEBHOOKS_MAY_BE_PRIVATE", default=False)
 
 # --- Images -----------------------------------------------------------------------------------------------

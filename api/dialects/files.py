@@ -40,8 +40,13 @@ class LinkedImageView(StoredImageView[Image]):
         return response
 
 
-def link_to(image: Image, request: Request) -> str:
-    """A link to the image, made anew each time."""
+def link_to(image: Image, *, address: str) -> str:
+    """A link to the image below that address of ours, made anew each time."""
     token = signing.dumps([str(image.generation_id), image.index], salt=SALT)
     extension = str(image.file.name).rpartition(".")[2]
-    return request.build_absolute_uri(reverse("linked-image", args=[token, f"image-{image.index}.{extension}"]))
+    return address + reverse("linked-image", args=[token, f"image-{image.index}.{extension}"])
+
+
+def address_of(request: Request) -> str:
+    """Scheme and host by which we were asked."""
+    return f"{request.scheme}://{request.get_host()}"

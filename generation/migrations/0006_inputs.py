@@ -24,6 +24,16 @@ class Migration(migrations.Migration):
             name="strength",
             field=models.FloatField(help_text="The share of the steps that redraw the image.", null=True),
         ),
+        migrations.AddField(
+            model_name="generation",
+            name="webhook_words",
+            field=models.CharField(blank=True, help_text="A dialect and our address in it; or ours.", max_length=300),
+        ),
+        migrations.AlterField(
+            model_name="generation",
+            name="is_reproducible",
+            field=models.BooleanField(default=False, help_text="The same bits each time on a kind of device."),
+        ),
         migrations.CreateModel(
             name="Input",
             fields=[

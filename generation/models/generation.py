@@ -62,9 +62,7 @@ class Generation(models.Model):
     scheduler = models.CharField(max_length=40, blank=True, help_text="Empty: the model's own.")
     strength = models.FloatField(null=True, help_text="The share of the steps that redraw the image.")
     has_inputs = models.BooleanField(default=False, help_text="Whether it begins with pictures: `inputs`.")
-    is_reproducible = models.BooleanField(
-        default=False, help_text="The same bits each time on the same kind of device, whatever else runs there."
-    )
+    is_reproducible = models.BooleanField(default=False, help_text="The same bits each time on a kind of device.")
     image_format = models.CharField(max_length=10, default="png")
     priority = models.SmallIntegerField(default=0)
     pinned_to = models.ForeignKey(Device, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
@@ -83,6 +81,7 @@ class Generation(models.Model):
     fingerprint = models.CharField(max_length=64, blank=True, help_text="The SHA-256 of what was asked for.")
     webhook_url = models.CharField(max_length=2000, blank=True)
     webhook_events = models.JSONField(default=list)
+    webhook_words = models.CharField(max_length=300, blank=True, help_text="A dialect and our address in it; or ours.")
     deadline_at = models.DateTimeField(null=True, help_text="Cancelled if it has not ended by then.")
     cancel_reason = models.CharField(max_length=10, choices=CANCEL_REASON_CHOICES, blank=True)
 

@@ -1,6 +1,7 @@
 """fal's own client, unmodified, against a running service, through TLS: it speaks nothing else."""
 
 import importlib
+import json
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ import uvicorn
 
 from generation.engines.errors import OutOfMemory
 from generation.lifecycle import Status
-from generation.models import Generation
+from generation.models import Generation, WebhookEvent
+from generation.webhooks import payload
 from project.asgi import application
 from tests import factories, pictures
 from tests.ports import free_port
@@ -252,6 +254,27 @@ def test_the_status_can_be_streamed(fal, service, host):
         lines = [line for line in answer.iter_lines() if line.startswith("data: ")]
 
     assert '"status": "COMPLETED"' in lines[-1]
+
+
+@pytest.mark.parametrize(("fails", "status"), [(False, "OK"), (True, "ERROR")])
+def test_a_webhook_tells_the_end_in_fals_words(fal, service, settings, fails, status):
+    settings.WEBHOOKS_MAY_BE_PRIVATE = True
+
+    def fail(step: int) -> None:
+        raise OutOfMemory("The picture is too large for this device.")
+
+    if fails:
+        service.worker.runtime.at_step = fail
+    handle = fal.submit(APP, arguments=SMALL, webhook_url="http://127.0.0.1:9/hook")
+    list(handle.iter_events())
+
+    body = json.loads(payload.body_of(WebhookEvent.objects.get()))
+
+    assert (body["request_id"], body["status"]) == (handle.request_id, status)
+    if fails:
+        assert "too large" in body["error"]
+    else:
+        assert httpx.get(body["payload"]["images"][0]["url"]).status_code == 200
 
 
 def test_what_replicates_client_made_is_cancelled_here(fal, user, service):

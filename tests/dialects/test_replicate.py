@@ -3,7 +3,6 @@
 import io
 import json
 import threading
-from datetime import UTC, datetime
 
 import httpx
 import pytest
@@ -11,14 +10,17 @@ import replicate
 from PIL import Image
 from replicate.exceptions import ModelError, ReplicateError
 from replicate.helpers import FileOutput
+from replicate.prediction import Prediction
 from replicate.webhook import Webhooks
 
 from generation.engines.errors import OutOfMemory
 from generation.lifecycle import CancelReason, Status
-from generation.models import Generation, Input, WebhookAccount, WebhookEvent
+from generation.models import Generation, Input, WebhookEvent
 from generation.models.webhook import Kind
 from generation.webhooks import payload
+from generation.webhooks.delivery import deliver
 from tests import factories, pictures
+from tests.receiver import receiving
 
 MODEL = "pictor/fluent-emoji-256"
 SMALL = {"prompt": "a red apple", "num_inference_steps": 3, "width": 64, "height": 64}
@@ -300,17 +302,30 @@ def test_a_webhook_is_asked_for_in_our_words(client, service, settings):
     assert (generation.webhook_url, generation.webhook_events) == ("http://127.0.0.1:9/hook", ["started", "finished"])
 
 
-def test_our_signature_is_what_the_client_validates(client, user):
-    secret = client.webhooks.default.secret()
-    generation = factories.make_generation(owner=user, status=Status.SUCCEEDED)
-    event = WebhookEvent.objects.create(generation=generation, kind=Kind.FINISHED)
-    event.refresh_from_db()
-    body = payload.body_of(event)
-    headers = payload.headers_of(event, body, secrets=[WebhookAccount.of(user.pk).secret], now=datetime.now(UTC))
+@pytest.mark.parametrize("kind", [Kind.STARTED, Kind.FINISHED])
+def test_a_webhook_is_a_prediction_with_a_signature_that_the_client_validates(client, service, settings, kind):
+    settings.WEBHOOKS_MAY_BE_PRIVATE = True
+    with receiving() as receiver:
+        prediction = client.predictions.create(version="fluent-emoji-256", input=SMALL, webhook=receiver.url)
+        prediction.wait()
+        event = WebhookEvent.objects.get(kind=kind)
+        deliver(event.pk, event.tries)
+        received = receiver.next()
 
-    Webhooks.validate(headers=headers, body=body, secret=secret)
+    Webhooks.validate(headers=received.headers, body=received.body, secret=client.webhooks.default.secret())
+    told = Prediction(**received.message)
+    expected = ("processing", None) if kind == Kind.STARTED else ("succeeded", 1)
+    assert (told.id, told.urls, told.version) == (prediction.id, prediction.urls, prediction.version)
+    assert (told.status, told.output and len(told.output)) == expected
 
-    assert json.loads(body)["data"]["id"] == str(generation.pk)
+
+def test_the_picture_of_a_webhook_can_be_fetched(client, service, settings):
+    settings.WEBHOOKS_MAY_BE_PRIVATE = True
+    client.predictions.create(version="fluent-emoji-256", input=SMALL, webhook="http://127.0.0.1:9/").wait()
+
+    body = json.loads(payload.body_of(WebhookEvent.objects.get(kind=Kind.FINISHED)))
+
+    assert httpx.get(body["output"][0], trust_env=False).headers["content-type"] == "image/png"
 
 
 def test_one_made_here_is_cancelled_in_our_own_api(client, service):

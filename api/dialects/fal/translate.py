@@ -11,6 +11,7 @@ from generation.lifecycle import CancelReason, Status
 from generation.models import Generation, Image
 from generation.parameters import Wishes
 
+NAME = "fal"
 SAME_NAMES = ("negative_prompt", "num_inference_steps", "guidance_scale", "seed", "scheduler", "num_images")
 TASKS = ("text-to-image", "image-to-image", "inpainting", "inpaint", "edit")
 NAMES = {
@@ -140,6 +141,16 @@ def result_of(generation: Generation, images: Sequence[tuple[Image, str]]) -> di
         "timings": {"inference": metrics_of(generation).get("inference_time")},
         "has_nsfw_concepts": [False for _ in images],
     }
+
+
+def webhook_of(generation: Generation, images: Sequence[tuple[Image, str]]) -> dict[str, Any]:
+    """The body of a webhook about the end."""
+    request_id = str(generation.pk)
+    body: dict[str, Any] = {"request_id": request_id, "gateway_request_id": request_id}
+    if failure := failure_of(generation):
+        detail = {"detail": failure["error"], "error_type": failure["error_type"]}
+        return body | {"status": "ERROR", "error": failure["error"], "payload": detail}
+    return body | {"status": "OK", "payload": result_of(generation, images)}
 
 
 def error_of(problem: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,12 +18,12 @@ from api.dialects import view
 from api.dialects.fal import translate
 from api.dialects.fal.schema import AppInput
 from api.dialects.fal.translate import Cancelled, State
-from api.dialects.files import link_to
+from api.dialects.files import address_of, link_to
 from api.dialects.watching import in_thread, watch
 from generation import operations
 from generation.errors import AlreadyFinished
 from generation.lifecycle import Status
-from generation.models import Generation
+from generation.models import Generation, Image, WebhookEvent
 from generation.terms import Terms
 
 STREAM_SECONDS = 3600
@@ -73,7 +73,10 @@ class SubmitView(FalView):
         is_low = request.headers.get("X-Fal-Queue-Priority", "").lower() == "low"
         slug = translate.slug_of(name, path)
         wishes = translate.wishes_of(serializer.validated_data, slug=slug, is_low=is_low)
-        terms = Terms(webhook_url=request.query_params.get("fal_webhook", ""))
+        terms = Terms(
+            webhook_url=request.query_params.get("fal_webhook", ""),
+            webhook_words=f"{translate.NAME} {address_of(request)}",
+        )
         generation = operations.submit(wishes, owner=user_of(request), terms=terms)
         return Response(status_of(generation, request, owner, name, has_logs=False))
 
@@ -123,8 +126,7 @@ class ResultView(FalView):
         if not generation.is_finished:
             return Response({"detail": "Request is still in progress", "error_type": "bad_request"}, status=400)
         if generation.status == Status.SUCCEEDED:
-            images = [(image, link_to(image, request)) for image in generation.images.all()]
-            return Response(translate.result_of(generation, images))
+            return Response(translate.result_of(generation, linked(generation, address=address_of(request))))
         failure = translate.failure_of(generation)
         body = {"detail": failure["error"], "error_type": failure["error_type"]}
         headers = {"X-Fal-Error-Type": failure["error_type"]}
@@ -161,6 +163,16 @@ def urls_of(generation: Generation, request: Request, owner: str, name: str) -> 
     origin = f"https://{request.get_host()}" if is_own_host else request.build_absolute_uri("/fal")
     base = f"{origin}/{owner}/{name}/requests/{generation.pk}"
     return {"response_url": base, "status_url": f"{base}/status", "cancel_url": f"{base}/cancel"}
+
+
+def linked(generation: Generation, *, address: str) -> list[tuple[Image, str]]:
+    """Its images with links to them."""
+    return [(image, link_to(image, address=address)) for image in generation.images.all()]
+
+
+def tell(event: WebhookEvent, address: str) -> dict[str, Any]:
+    """The body of a webhook: fal tells of the end only."""
+    return translate.webhook_of(event.generation, linked(event.generation, address=address))
 
 
 def frame(shown: dict[str, Any]) -> bytes:

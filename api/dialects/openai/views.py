@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from api.authentication import user_of
 from api.body import body_of
 from api.dialects import view
-from api.dialects.files import link_to
+from api.dialects.files import address_of, link_to
 from api.dialects.openai import translate
 from api.dialects.openai.schema import EditRequest, ImageRequest
 from api.dialects.openai.translate import Style
@@ -188,5 +188,5 @@ def images_of(generation: Generation, request: Request, style: Style) -> list[di
     """The entries of a response."""
     images = list(generation.images.all())
     if style.has_links:
-        return [translate.image_as_link(link_to(image, request), image) for image in images]
+        return [translate.image_as_link(link_to(image, address=address_of(request)), image) for image in images]
     return [translate.image_as_text(storage.read(str(image.file.name)), image) for image in images]

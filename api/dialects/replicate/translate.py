@@ -13,6 +13,7 @@ from generation.models.webhook import Kind
 from generation.parameters import Wishes
 from generation.terms import Terms
 
+NAME = "replicate"
 OWNER = "pictor"
 STATUSES = {
     Status.QUEUED: "starting",
@@ -58,13 +59,16 @@ def wishes_of(given: Mapping[str, Any], *, slug: str) -> Wishes:
     )
 
 
-def terms_of(body: Mapping[str, Any], *, deadline_seconds: float | None) -> Terms:
+def terms_of(body: Mapping[str, Any], *, deadline_seconds: float | None, address: str) -> Terms:
     """How a request wants to be handled."""
     if not body.get("webhook"):
         return Terms(deadline_seconds=deadline_seconds)
     kinds = [EVENTS[name] for name in body.get("webhook_events_filter") or EVENTS]
     return Terms(
-        deadline_seconds=deadline_seconds, webhook_url=body["webhook"], webhook_events=tuple(dict.fromkeys(kinds))
+        deadline_seconds=deadline_seconds,
+        webhook_url=body["webhook"],
+        webhook_events=tuple(dict.fromkeys(kinds)),
+        webhook_words=f"{NAME} {address}",
     )
 
 
@@ -87,6 +91,13 @@ def prediction(generation: Generation, *, output: list[str] | None, urls: Mappin
         "data_removed": False,
         "source": "api",
     }
+
+
+def as_it_ran(shown: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """A prediction as it was at an event before its end, whatever has become of it since."""
+    logs = f"{progress_line(facts['step'], facts['total'])}\n" if "step" in facts else ""
+    running = {"status": STATUSES[Status.RUNNING], "output": None, "error": None, "completed_at": None, "metrics": {}}
+    return dict(shown) | running | {"logs": logs}
 
 
 def input_of(generation: Generation) -> dict[str, Any]:

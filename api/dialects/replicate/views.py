@@ -19,7 +19,7 @@ from rest_framework.response import Response
 from api.authentication import user_of
 from api.body import body_of
 from api.dialects import view
-from api.dialects.files import link_to
+from api.dialects.files import address_of, link_to
 from api.dialects.replicate import translate
 from api.dialects.replicate.schema import FileRequest, PredictionRequest
 from api.dialects.watching import in_thread, watch
@@ -33,7 +33,8 @@ from generation.errors import AlreadyFinished, InvalidParameters
 from generation.events.event import Kind
 from generation.events.waiting import wait_until_finished
 from generation.lifecycle import Status
-from generation.models import DiffusionModel, Generation, Input, WebhookAccount
+from generation.models import DiffusionModel, Generation, Image, Input, WebhookAccount, WebhookEvent
+from generation.models.webhook import Kind as Told
 from generation.sources import Upload
 
 STREAM_SECONDS = 3600
@@ -75,7 +76,7 @@ class PredictionsView(ReplicateView):
         if not slug:
             raise InvalidParameters({"version": "Name a model, as 'pictor/<slug>' or '<slug>'."})
         wishes = translate.wishes_of(body["input"], slug=slug)
-        terms = translate.terms_of(body, deadline_seconds=cancel_after_seconds(request))
+        terms = translate.terms_of(body, deadline_seconds=cancel_after_seconds(request), address=address_of(request))
         generation = operations.submit(wishes, owner=user_of(request), terms=terms)
         return answer(request, generation)
 
@@ -116,7 +117,7 @@ class ModelsView(ReplicateView):
 
     def get(self, request: Request) -> Response:
         """All enabled models."""
-        models = [translate.model_of(model, url=address(request)) for model in DiffusionModel.objects.enabled()]
+        models = [translate.model_of(model, url=address_of(request)) for model in DiffusionModel.objects.enabled()]
         return Response({"previous": None, "next": None, "results": models})
 
 
@@ -125,7 +126,7 @@ class ModelView(ReplicateView):
 
     def get(self, request: Request, owner: str, name: str) -> Response:
         """One enabled model."""
-        return Response(translate.model_of(find_model(name), url=address(request)))
+        return Response(translate.model_of(find_model(name), url=address_of(request)))
 
 
 class VersionsView(ReplicateView):
@@ -148,7 +149,7 @@ class FilesView(ReplicateView):
         serializer.is_valid(raise_exception=True)
         file = serializer.validated_data["content"]
         stored = inputs.upload(Upload(file.read()), owner=user_of(request))
-        url = address(request, "replicate-file", stored.pk)
+        url = address_of(request) + reverse("replicate-file", args=[stored.pk])
         return Response(translate.file_of(stored, name=file.name, url=url), status=201)
 
 
@@ -189,24 +190,35 @@ def find_model(slug: str) -> DiffusionModel:
     return get_object_or_404(DiffusionModel.objects.enabled(), slug=slug)
 
 
-def address(request: Request, name: str = "home", *arguments: Any) -> str:
-    """The whole address of an endpoint."""
-    return request.build_absolute_uri(reverse(name, args=arguments))
-
-
 def shown(generation: Generation, request: Request, *, has_links: bool = False) -> dict[str, Any]:
     """A prediction; without TLS its files are in it, unless links will do."""
-    urls = {
-        "get": address(request, "replicate-prediction", generation.pk),
-        "cancel": address(request, "replicate-cancel", generation.pk),
-        "stream": address(request, "replicate-stream", generation.pk),
-    }
-    images = list(generation.images.all()) if generation.status == Status.SUCCEEDED else []
     if has_links or request.is_secure():
-        output = [link_to(image, request) for image in images]
-    else:
-        output = [translate.data_url(storage.read(str(image.file.name)), image) for image in images]
-    return translate.prediction(generation, output=output or None, urls=urls)
+        return with_links(generation, address=address_of(request))
+    output = [translate.data_url(storage.read(str(image.file.name)), image) for image in images_of(generation)]
+    return translate.prediction(generation, output=output or None, urls=urls_of(generation, address_of(request)))
+
+
+def with_links(generation: Generation, *, address: str) -> dict[str, Any]:
+    """A prediction whose files are links."""
+    output = [link_to(image, address=address) for image in images_of(generation)]
+    return translate.prediction(generation, output=output or None, urls=urls_of(generation, address))
+
+
+def images_of(generation: Generation) -> list[Image]:
+    """Its images, once it has succeeded."""
+    return list(generation.images.all()) if generation.status == Status.SUCCEEDED else []
+
+
+def urls_of(generation: Generation, address: str) -> dict[str, str]:
+    """Where to look, to cancel and to listen."""
+    places = {"get": "replicate-prediction", "cancel": "replicate-cancel", "stream": "replicate-stream"}
+    return {what: address + reverse(name, args=[generation.pk]) for what, name in places.items()}
+
+
+def tell(event: WebhookEvent, address: str) -> dict[str, Any]:
+    """The body of a webhook: the prediction."""
+    shown = with_links(event.generation, address=address)
+    return shown if event.kind == Told.FINISHED else translate.as_it_ran(shown, event.facts)
 
 
 def answer(request: Request, generation: Generation) -> HttpResponseBase:
