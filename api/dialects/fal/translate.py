@@ -6,7 +6,6 @@ from http import HTTPStatus
 from typing import Any
 
 from api.dialects.pictures import picture_in
-from api.dialects.replicate.translate import progress_line
 from generation.lifecycle import CancelReason, Status
 from generation.models import Generation, Image
 from generation.parameters import Wishes
@@ -92,7 +91,7 @@ def status_of(generation: Generation, *, urls: Mapping[str, str], has_logs: bool
 def logs_of(generation: Generation) -> list[dict[str, str]]:
     """One line: how far it is."""
     moment = generation.finished_at or generation.started_at or generation.created_at
-    message = progress_line(generation.step, generation.total_steps)
+    message = f"{generation.step}/{generation.total_steps} steps"
     return [{"timestamp": moment.isoformat(), "level": "INFO", "source": "USER", "message": message}]
 
 
