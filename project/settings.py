@@ -6,7 +6,7 @@ import tempfile
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -34,7 +34,7 @@ HOST = env.str("PICTOR_HOST", default="127.0.0.1")
 PORT = env.port("PICTOR_PORT", default=8000)
 ALLOWED_HOSTS = env.list("PICTOR_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 FAL_HOST = env.str("PICTOR_FAL_HOST", default="")  # with its port unless that is 443
-ALLOWED_HOSTS += [FAL_HOST.partition(":")[0]] if FAL_HOST else []
+ALLOWED_HOSTS += [urlsplit(f"//{FAL_HOST}").hostname] if FAL_HOST else []
 CSRF_TRUSTED_ORIGINS = env.list("PICTOR_CSRF_TRUSTED_ORIGINS", default=[])
 MAX_BODY_BYTES = DATA_UPLOAD_MAX_MEMORY_SIZE = env.count("PICTOR_MAX_BODY_BYTES", default=1024 * 1024)
 MAX_UPLOAD_BYTES = env.count("PICTOR_MAX_UPLOAD_BYTES", default=32 * 1024 * 1024)

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import httpx
 import pytest
+import replicate
 import trustme
 import uvicorn
 
@@ -277,14 +278,52 @@ def test_a_webhook_tells_the_end_in_fals_words(fal, service, settings, fails, st
         assert httpx.get(body["payload"]["images"][0]["url"]).status_code == 200
 
 
-def test_what_replicates_client_made_is_cancelled_here(fal, user, service):
+def test_what_replicates_client_made_is_cancelled_here(fal, service):
     service.hold()
-    generation = factories.make_generation(owner=user)
+    client = replicate.Client(api_token=service.key, base_url=f"{service.address}/replicate")
+    prediction = client.predictions.create(version="fluent-emoji-256", input={"prompt": "a red apple"})
 
-    fal.cancel(APP, str(generation.pk))
+    fal.cancel(APP, prediction.id)
 
-    generation.refresh_from_db()
-    assert generation.status == Status.CANCELLED
+    prediction.reload()
+    assert prediction.status == "canceled"
+
+
+def test_the_status_codes_are_those_of_fals_queue(fal, service):
+    service.hold()
+    handle = fal.submit(APP, arguments=SMALL)
+    with httpx.Client(headers={"Authorization": f"Key {service.key}"}) as http:
+        waiting = http.get(handle.status_url, params={"logs": 1})
+        too_early = http.get(handle.response_url)
+        service.let_go()
+        handle.get()
+        completed = http.get(handle.status_url)
+
+    assert (waiting.status_code, waiting.json()["status"]) == (202, "IN_QUEUE")
+    assert too_early.status_code == 400
+    assert (completed.status_code, completed.json()["status"], completed.json()["logs"]) == (200, "COMPLETED", None)
+
+
+def test_cancel_asks_what_runs_to_stop(fal, service):
+    go_on = threading.Event()
+    service.worker.runtime.at_step = lambda step: go_on.wait(20)
+    handle = fal.submit(APP, arguments=SMALL)
+    while not Generation.objects.filter(status=Status.RUNNING).exists():
+        pass
+
+    answer = httpx.put(handle.cancel_url, headers={"Authorization": f"Key {service.key}"})
+    go_on.set()
+
+    assert (answer.status_code, answer.json()["status"]) == (202, "CANCELLATION_REQUESTED")
+
+
+def test_a_request_of_somebody_else_is_not_there(fal, stranger, service):
+    theirs = factories.make_generation(owner=stranger)
+
+    with pytest.raises(fal.FalClientHTTPError) as raised:
+        fal.cancel(APP, str(theirs.pk))
+
+    assert (raised.value.status_code, raised.value.error_type) == (404, "not_found")
 
 
 def test_the_api_is_not_on_fals_host(fal, host, service):

@@ -1,6 +1,7 @@
 """OpenAI's own client, unmodified, against a running service."""
 
 import io
+import json
 import threading
 from base64 import b64decode
 
@@ -10,6 +11,7 @@ import openai
 import pytest
 from PIL import Image
 
+from generation import storage
 from generation.engines import encoding
 from generation.engines.errors import OutOfMemory
 from generation.events.event import Event, Kind
@@ -132,6 +134,18 @@ def test_a_generation_that_fails_is_told_and_not_tried_again(client, service):
     assert Generation.objects.count() == 1
 
 
+def test_a_picture_that_the_storage_does_not_give_is_told_and_not_made_again(client, monkeypatch):
+    def refuse(name: str) -> bytes:
+        raise OSError("away")
+
+    monkeypatch.setattr(storage, "read", refuse)
+
+    with pytest.raises(openai.InternalServerError) as raised:
+        client.images.generate(prompt="a red apple", **SMALL)
+
+    assert (raised.value.status_code, Generation.objects.count()) == (503, 1)
+
+
 def test_a_cancel_in_our_own_api_ends_the_wait(client, service):
     service.hold()
     waiting = threading.Thread(target=cancel_when_there, args=(service,))
@@ -232,6 +246,17 @@ def test_several_images_are_for_models_that_look_at_them(client):
 
     assert raised.value.param == "image"
     assert "does not take it" in raised.value.message
+
+
+def test_several_images_reach_a_model_that_looks_at_them_in_their_order(client, service, tmp_path):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "QwenImageEditPlusPipeline"}))
+    factories.make_model(slug="editor", source=str(tmp_path))
+    files = [(f"{colour}.png", pictures.png(colour=colour)) for colour in ("crimson", "navy")]
+
+    client.images.edit(image=files, prompt="a pear", model="editor", size="64x64")
+
+    (request,) = service.worker.runtime.requests
+    assert [tuple(reference[0, 0]) for reference in request.references] == [(220, 20, 60), (0, 0, 128)]
 
 
 def test_an_image_that_is_none_is_refused(client):

@@ -12,6 +12,7 @@ from replicate.exceptions import ModelError, ReplicateError
 from replicate.helpers import FileOutput
 from replicate.prediction import Prediction
 from replicate.webhook import Webhooks
+from rest_framework.test import APIClient
 
 from generation.engines.errors import OutOfMemory
 from generation.lifecycle import CancelReason, Status
@@ -326,6 +327,32 @@ def test_the_picture_of_a_webhook_can_be_fetched(client, service, settings):
     body = json.loads(payload.body_of(WebhookEvent.objects.get(kind=Kind.FINISHED)))
 
     assert httpx.get(body["output"][0], trust_env=False).headers["content-type"] == "image/png"
+
+
+def test_through_tls_outputs_are_links(transactional_db, client, service):
+    prediction = client.predictions.create(version="fluent-emoji-256", input=SMALL)
+    prediction.wait()
+
+    answer = APIClient(headers={"Authorization": f"Bearer {service.key}"}).get(
+        f"/replicate/v1/predictions/{prediction.id}", secure=True
+    )
+
+    assert prediction.output[0].startswith("data:image/png;base64,")
+    assert answer.json()["output"][0].startswith("https://testserver/files/")
+
+
+def test_a_deadline_is_kept(client, service):
+    service.hold()
+
+    httpx.post(
+        f"{service.address}/replicate/v1/models/{MODEL}/predictions",
+        headers={"Authorization": f"Bearer {service.key}", "Cancel-After": "30s"},
+        json={"input": SMALL},
+        trust_env=False,
+    ).raise_for_status()
+
+    generation = Generation.objects.get()
+    assert (generation.deadline_at - generation.created_at).total_seconds() == pytest.approx(30, abs=1)
 
 
 def test_one_made_here_is_cancelled_in_our_own_api(client, service):

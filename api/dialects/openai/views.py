@@ -1,14 +1,16 @@
 """The endpoints of OpenAI's Images API: parse, one call inward, and an answer that waits for the images."""
 
 import json
+import logging
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 
+from django.db import Error
 from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from rest_framework.exceptions import NotFound
+from rest_framework.exceptions import APIException, NotFound
 from rest_framework.parsers import JSONParser, MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -21,9 +23,10 @@ from api.dialects.openai import translate
 from api.dialects.openai.schema import EditRequest, ImageRequest
 from api.dialects.openai.translate import Style
 from api.dialects.watching import in_thread, watch
+from api.generations.images import read
 from api.headers import idempotency_key
 from api.held import HeldResponse
-from generation import operations, storage
+from generation import operations
 from generation.engines import encoding
 from generation.events.event import Kind
 from generation.events.waiting import wait_until_finished
@@ -31,6 +34,8 @@ from generation.lifecycle import Status
 from generation.models import DiffusionModel, Generation
 from generation.parameters import Wishes, find_model
 from generation.terms import Terms
+
+logger = logging.getLogger(__name__)
 
 LONGEST_WAIT_SECONDS = 590  # the client itself gives up after 600
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -164,7 +169,17 @@ def frame(event: dict[str, Any]) -> bytes:
 
 
 def outcome(request: Request, generation: Generation, style: Style) -> tuple[int, dict[str, Any]]:
-    """The status code and the body, as the database has it now."""
+    """The status code and the body; it is too late for an exception, as the view has answered."""
+    try:
+        return found(request, generation, style)
+    except (APIException, Error) as error:
+        logger.warning("The result of %s cannot be read: %s", generation, error)
+        message = f"The result cannot be read right now. Ask for /api/generations/{generation.pk}/ in a while."
+        return 503, translate.error(503, code="unavailable", message=message)
+
+
+def found(request: Request, generation: Generation, style: Style) -> tuple[int, dict[str, Any]]:
+    """The status code and the body, as database and storage have them now."""
     current = Generation.objects.select_related("model").filter(pk=generation.pk).first()
     if current is None:
         return 404, translate.error(404, code="not_found", message="The generation was deleted.")
@@ -189,4 +204,4 @@ def images_of(generation: Generation, request: Request, style: Style) -> list[di
     images = list(generation.images.all())
     if style.has_links:
         return [translate.image_as_link(link_to(image, address=address_of(request)), image) for image in images]
-    return [translate.image_as_text(storage.read(str(image.file.name)), image) for image in images]
+    return [translate.image_as_text(read(str(image.file.name)), image) for image in images]

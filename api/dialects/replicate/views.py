@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import ObjectDoesNotExist
+from django.db import Error
 from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
-from rest_framework.exceptions import PermissionDenied
+from rest_framework.exceptions import APIException, PermissionDenied
 from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -23,12 +26,12 @@ from api.dialects.files import address_of, link_to
 from api.dialects.replicate import translate
 from api.dialects.replicate.schema import FileRequest, PredictionRequest
 from api.dialects.watching import in_thread, watch
-from api.generations.images import StoredImageView
+from api.generations.images import StoredImageView, read
 from api.generations.pagination import NewestFirst
 from api.headers import cancel_after_seconds, preference
 from api.held import HeldResponse
 from api.models import Scope
-from generation import inputs, operations, storage
+from generation import inputs, operations
 from generation.errors import AlreadyFinished, InvalidParameters
 from generation.events.event import Kind
 from generation.events.waiting import wait_until_finished
@@ -194,7 +197,7 @@ def shown(generation: Generation, request: Request, *, has_links: bool = False) 
     """A prediction; without TLS its files are in it, unless links will do."""
     if has_links or request.is_secure():
         return with_links(generation, address=address_of(request))
-    output = [translate.data_url(storage.read(str(image.file.name)), image) for image in images_of(generation)]
+    output = [translate.data_url(read(str(image.file.name)), image) for image in images_of(generation)]
     return translate.prediction(generation, output=output or None, urls=urls_of(generation, address_of(request)))
 
 
@@ -233,10 +236,11 @@ def answer(request: Request, generation: Generation) -> HttpResponseBase:
 
     async def settle(held: HeldResponse) -> None:
         has_ended = await wait_until_finished(generation.pk, owner_id=generation.owner_id, timeout_seconds=seconds)
-        current = await in_thread(partial(look_again, generation, request))
-        if not has_ended:
-            current["status"], held.status_code = translate.STATUSES[Status.QUEUED], 202
-        held.content = json.dumps(current).encode()
+        with suppress(APIException, ObjectDoesNotExist, Error):  # or it stays as it was, and the client asks again
+            current = await in_thread(partial(look_again, generation, request))
+            if not has_ended:
+                current["status"], held.status_code = translate.STATUSES[Status.QUEUED], 202
+            held.content = json.dumps(current).encode()
 
     return HeldResponse(json.dumps(body).encode(), settle=settle, status=201, content_type="application/json")
 
