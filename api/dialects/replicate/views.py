@@ -68,7 +68,8 @@ class PredictionsView(ReplicateView):
         """One's own, the newest first."""
         pages = NewestFirst()
         page = pages.paginate_queryset(own(request).prefetch_related("images"), request, view=self)
-        return pages.get_paginated_response([shown(each, request, has_links=True) for each in page or ()])
+        address = address_of(request)
+        return pages.get_paginated_response([with_links(each, address=address) for each in page or ()])
 
     def post(self, request: Request, owner: str = "", name: str = "") -> HttpResponseBase:
         """Submit one; with `Prefer: wait` the answer waits for its end."""
@@ -193,9 +194,9 @@ def find_model(slug: str) -> DiffusionModel:
     return get_object_or_404(DiffusionModel.objects.enabled(), slug=slug)
 
 
-def shown(generation: Generation, request: Request, *, has_links: bool = False) -> dict[str, Any]:
-    """A prediction; without TLS its files are in it, unless links will do."""
-    if has_links or request.is_secure():
+def shown(generation: Generation, request: Request) -> dict[str, Any]:
+    """A prediction; without TLS its files are in it, for the client takes no other links for files."""
+    if request.is_secure():
         return with_links(generation, address=address_of(request))
     output = [translate.data_url(read(str(image.file.name)), image) for image in images_of(generation)]
     return translate.prediction(generation, output=output or None, urls=urls_of(generation, address_of(request)))
@@ -220,8 +221,8 @@ def urls_of(generation: Generation, address: str) -> dict[str, str]:
 
 def tell(event: WebhookEvent, address: str) -> dict[str, Any]:
     """The body of a webhook: the prediction."""
-    shown = with_links(event.generation, address=address)
-    return shown if event.kind == Told.FINISHED else translate.as_it_ran(shown, event.facts)
+    now = with_links(event.generation, address=address)
+    return now if event.kind == Told.FINISHED else translate.as_it_ran(now, event.facts)
 
 
 def answer(request: Request, generation: Generation) -> HttpResponseBase:
@@ -266,6 +267,8 @@ async def stream(generation: Generation, request: Request) -> AsyncIterator[byte
         elif happening.kind == Kind.PROGRESS and happening.data:
             yield frame("logs", translate.progress_line(happening.data["step"], happening.data["total"]))
     end = await in_thread(partial(look_again, generation, request))
+    if end["completed_at"] is None:  # this process stops, or an hour is over: there is no end to tell
+        return
     for output in end["output"] or ():
         yield frame("output", output)
     if end["error"]:
