@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from celery import current_app
+from django.db import Error
 from kombu.exceptions import OperationalError
 
 from generation.models import Device, DiffusionModel, Generation, WebhookEvent
@@ -111,10 +112,17 @@ def publish(generation: Generation) -> bool:
 
 
 def notify(generation: Generation) -> int:
-    """Publish what is to be told of `generation` by webhooks now; returns how many messages that took."""
+    """Publish what is to be told of `generation` by webhooks now; returns how many messages that took.
+
+    It never raises, for whoever has moved a generation has more to do; the housekeeper publishes what is left.
+    """
     if not generation.webhook_url:
         return 0
-    return publish_events(WebhookEvent.objects.due().filter(generation=generation))
+    try:
+        return publish_events(WebhookEvent.objects.due().filter(generation=generation))
+    except Error as error:
+        logger.warning("The webhooks of %s wait, the database answers: %s", generation, error)
+        return 0
 
 
 def publish_events(events: WebhookEventQuerySet) -> int:

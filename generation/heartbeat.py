@@ -94,7 +94,7 @@ class Heartbeat(Thread):
         """Note for the webhooks how far the runs are; the housekeeper sends it."""
         now = time.monotonic()
         news = [watch for watch in watches if watch.has_news(now=now)]
-        if news:
-            note_progress({watch.webhook_for: (watch.step, watch.total) for watch in news if watch.webhook_for})
         for watch in news:
             watch.told_at, watch.told_step = now, watch.step
+        if news:
+            note_progress({watch.webhook_for: (watch.told_step, watch.total) for watch in news if watch.webhook_for})

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from uuid import UUID, uuid4
 from weakref import WeakKeyDictionary
 
@@ -106,6 +107,7 @@ class Hub:
             is_new = owner not in self._positions
             position = await self._newest_entry(owner) if is_new else self._positions[owner]
             listener = Listener(owner=owner, generation=generation, after=position)
+            listener.when_task_ends(partial(self._leave, listener))
             self._positions.setdefault(owner, position)
             self._listeners.setdefault(owner, set()).add(listener)
             try:

@@ -1,7 +1,7 @@
 """One who listens: a bounded queue of events between the hub and a connection."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from generation.events.event import FLEETING, INTERNAL, EventId, Kind, ReceivedEvent
 
@@ -28,6 +28,7 @@ class Listener:
         self._is_closed = False
         self._has_gap = False
         self._task = asyncio.current_task()
+        self._on_task_end: Callable[[object], None] = lambda _: None
         self._last_call: asyncio.TimerHandle | None = None
 
     @property
@@ -74,10 +75,19 @@ class Listener:
         if self._task is not None and self._last_call is None:
             self._last_call = asyncio.get_running_loop().call_later(GRACE_SECONDS, self._task.cancel)
 
+    def when_task_ends(self, callback: Callable[[], None]) -> None:
+        """Call back even if the task is cancelled while it sends: what waits in a `yield` then hears nothing of it."""
+        self._on_task_end = lambda _: callback()
+        if self._task is not None:
+            self._task.add_done_callback(self._on_task_end)
+
     def leave(self) -> None:
-        """Its task has noticed, or has ended by itself."""
+        """Its task has noticed, or has ended."""
         if self._last_call is not None:
             self._last_call.cancel()
+        if self._task is not None:
+            self._task.remove_done_callback(self._on_task_end)
+            self._task = None
 
     async def take(self, *, timeout_seconds: float | None = None) -> list[ReceivedEvent] | None:
         """All that has come, in order, or nothing after the time-out; None if events may be missing.

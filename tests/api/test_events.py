@@ -1,5 +1,6 @@
 """GET /api/generations/{id}/events/ and /api/events/"""
 
+import socket
 import threading
 from contextlib import ExitStack, suppress
 
@@ -9,6 +10,9 @@ import pytest
 from api.events import stream as stream_module
 from api.models import ApiKey, Scope
 from generation import operations
+from generation.events import hub as hub_module
+from generation.events import listener as listener_module
+from generation.events.event import Event, Kind
 from generation.events.publisher import publisher, tell
 from generation.lifecycle import Status
 from generation.models import Generation
@@ -208,25 +212,38 @@ def test_who_loses_access_hears_no_more(address, headers_of, user, monkeypatch):
     assert "finished" not in [event.kind for event in rest]
 
 
+def test_who_logs_out_hears_no_more(address, client_of, user, monkeypatch):
+    monkeypatch.setattr(stream_module, "LOOK_AGAIN_SECONDS", 0.0)
+    generation, client = factories.make_generation(owner=user), client_of(user)
+    cookie = f"sessionid={client.cookies['sessionid'].value}"
+
+    with opened(address, path(generation), Cookie=cookie) as stream:
+        stream.next()
+        client.logout()
+        tell(generation)
+        rest = stream.rest()
+
+    assert "finished" not in [event.kind for event in rest]
+
+
 def test_listeners_cost_no_thread_each(address, headers_of, user):
     headers = headers_of(user)
-    with ExitStack() as streams:
-        for _ in range(10):  # with these, the event loop has all the threads that it ever needs
-            streams.enter_context(opened(address, "/api/events/", **headers)).next()
-        before = threads_at_rest()
-        for _ in range(20):
-            streams.enter_context(opened(address, "/api/events/", **headers)).next()
+    with ExitStack() as stack:
+        streams = [stack.enter_context(opened(address, "/api/events/", **headers)) for _ in range(20)]
+        first = [stream.next() for stream in streams]
 
-        assert threads_at_rest() <= before
+        assert [event.kind for event in first] == 20 * ["snapshot"]
+        assert listeners() == 20
+        assert len(threads_of_requests()) < 5
 
 
-def threads_at_rest() -> int:
-    """How many threads there are once those that are about to end have ended."""
+def threads_of_requests() -> list[str]:
+    """The threads that requests have, once those that are about to end have ended."""
     for thread in threading.enumerate():
         if thread.name.startswith("ThreadPoolExecutor"):
             with suppress(RuntimeError):  # it is only just beginning
                 thread.join(timeout=0.2)
-    return threading.active_count()
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
 
 
 def test_head_opens_no_stream(address, headers_of, user):
@@ -248,3 +265,30 @@ def test_servers_that_cannot_stream_say_so(client_of, user):
     response = client_of(user).get("/api/events/")
 
     assert (response.status_code, response.json()["code"]) == (503, "events_unavailable")
+
+
+def test_a_listener_that_reads_nothing_is_dropped_and_harms_nobody(address, headers_of, user, monkeypatch):
+    monkeypatch.setattr(listener_module, "MOST_PENDING", 10)
+    monkeypatch.setattr(listener_module, "GRACE_SECONDS", 0.1)
+    key = headers_of(user)["Authorization"]
+    url = httpx.URL(address)
+    with (
+        socket.create_connection((url.host, url.port)) as stuck,
+        opened(address, "/api/events/", **headers_of(user)) as stream,
+    ):
+        stuck.sendall(f"GET /api/events/ HTTP/1.1\r\nHost: {url.host}\r\nAuthorization: {key}\r\n\r\n".encode())
+        assert stuck.recv(1)
+        stream.next()
+        while listeners() < 2:
+            pass  # the stuck one has its answer, but does not listen yet
+
+        told = 0
+        while listeners() == 2:  # until the buffers of the system are full
+            told += 1
+            publisher.publish(Event(str(user.pk), Kind.STATUS, "", {"number": told, "padding": 100_000 * "."}))
+            assert stream.next().data["number"] == told
+
+
+def listeners() -> int:
+    """How many listeners the hubs of this process have."""
+    return sum(len(of_owner) for hub in list(hub_module._hubs.values()) for of_owner in hub._listeners.values())

@@ -5,7 +5,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, OperationalError, transaction
 from django.db.models.functions import Now
 
 from generation import dispatch, housekeeping, operations
@@ -126,6 +126,19 @@ def test_a_cancel_sends_its_event_at_once(broker, django_capture_on_commit_callb
     assert [message["headers"]["task"] for message in messages(broker)] == [dispatch.DELIVER_TASK]
     assert WebhookEvent.objects.get().due_at is not None
     assert not WebhookEvent.objects.due().exists()
+
+
+def test_a_database_that_is_away_stops_nobody_who_has_something_to_tell(monkeypatch):
+    generation = make_generation()
+    generation.withdraw()
+
+    def fail(*args):
+        raise OperationalError("The server closed the connection.")
+
+    monkeypatch.setattr(dispatch, "publish_events", fail)
+
+    assert dispatch.notify(generation) == 0
+    assert WebhookEvent.objects.due().exists()
 
 
 def test_what_the_broker_did_not_take_is_sent_by_the_housekeeper(dead_broker, monkeypatch, redis_server):
