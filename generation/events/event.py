@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from generation.models import Generation
 
@@ -144,8 +143,3 @@ def gap_event(owner: str) -> Event:
 def mark_event(owner: str) -> Event:
     """The first entry of a stream."""
     return Event(owner, Kind.MARK, "", {})
-
-
-def generation_key(generation_id: UUID | None) -> str | None:
-    """A generation's id as events have it."""
-    return None if generation_id is None else str(generation_id)

@@ -16,7 +16,7 @@ from django.db import Error, connections
 from redis.exceptions import RedisError
 
 from generation.events import streams
-from generation.events.event import EventId, Kind, ReceivedEvent, generation_key, mark_event
+from generation.events.event import EventId, Kind, ReceivedEvent, mark_event
 from generation.events.listener import Listener, condense
 from generation.models import Generation
 
@@ -64,7 +64,7 @@ class Hub:
         if self._is_closed:
             raise EventsUnavailable("The process stops.")
         try:
-            listener = await self._join(owner, generation_key(generation_id))
+            listener = await self._join(owner, str(generation_id) if generation_id else None)
         except UNAVAILABLE as error:
             raise EventsUnavailable(str(error)) from error
         try:
@@ -152,10 +152,11 @@ class Hub:
             try:
                 if failures:
                     await self._reader.ping()
-                    logger.warning("Redis answers again.")
                     self._start_all_anew()  # what was published meanwhile may be lost
-                    failures = 0
                 await self._read_once()
+                if failures:
+                    logger.warning("Redis answers again.")
+                    failures = 0
                 await asyncio.sleep(PAUSE_BETWEEN_READS_SECONDS)
             except UNAVAILABLE as error:
                 if not failures:

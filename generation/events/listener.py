@@ -101,10 +101,12 @@ class Listener:
             return []
         if self._is_closed:
             raise ListenerClosed
-        self._has_news.clear()
         if self._has_gap:
             self._has_gap = False
+            if not self._pending:
+                self._has_news.clear()
             return None
+        self._has_news.clear()
         events = list(self._pending.values())
         self._pending.clear()
         return events

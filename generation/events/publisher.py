@@ -25,6 +25,7 @@ FLEETING_SECONDS = 0.2  # between two events of the same kind about the same gen
 LOOK_FOR_LISTENERS_SECONDS = 1.0
 PAUSE_AFTER_FAILURE_SECONDS = 2.0
 LAST_WORDS_SECONDS = 1.0
+AWAY = (RedisError, OSError)
 
 
 class Publisher:
@@ -73,7 +74,7 @@ class Publisher:
             return self._changed.wait_for(self._has_nothing_left, timeout_seconds)
 
     def _has_nothing_left(self) -> bool:
-        return self._is_idle and not (self._events or self._fleeting or self._is_asked)
+        return self._is_idle and not (self._events or self._gaps or self._fleeting or self._is_asked)
 
     def _ensure_thread(self) -> None:
         if self._thread is None:
@@ -119,16 +120,20 @@ class Publisher:
             if fleeting:
                 self._fleeting.clear()
                 self._fleeting_at = time.monotonic()
-        if fleeting or is_asked:
-            self._look_for_listeners(redis)
-            fleeting = [event for event in fleeting if self.hears(event.owner, event.generation)]
         try:
+            if fleeting or is_asked:
+                self._look_for_listeners(redis)
+                fleeting = [event for event in fleeting if self.hears(event.owner, event.generation)]
             if batch or gaps or fleeting:
                 streams.append(redis, [*map(gap_event, gaps), *batch, *fleeting])
-        except BaseException:
+        except AWAY:
             with self._changed:
                 self._events.extendleft(reversed(batch))
                 self._gaps |= gaps
+            raise
+        except Exception:  # an event that cannot be written must not hold up all others for ever
+            with self._changed:
+                self._gaps |= gaps | {event.owner for event in batch}
             raise
 
     def _look_for_listeners(self, redis: Redis) -> None:
@@ -138,8 +143,7 @@ class Publisher:
 
     def _note(self, error: Exception) -> None:
         if not self.is_failing:
-            expected = isinstance(error, (RedisError, OSError))
-            logger.warning("Live events wait, Redis answers: %s", error, exc_info=None if expected else error)
+            logger.warning("Live events wait: %s", error, exc_info=None if isinstance(error, AWAY) else error)
         self.is_failing = True
 
 

@@ -112,6 +112,33 @@ def test_events_wait_for_a_redis_that_is_away(broker, settings, monkeypatch, cap
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
+def test_events_that_come_with_progress_wait_for_redis_too(broker, settings, monkeypatch):
+    monkeypatch.setattr(publisher_module, "PAUSE_AFTER_FAILURE_SECONDS", 0.05)
+    own, address = Publisher(), settings.EVENTS_URL
+    settings.EVENTS_URL = "redis://127.0.0.1:1/0"
+    with own._changed:
+        own.publish(event(generation="one"))
+        own.publish(event(Kind.PROGRESS, generation="another"))
+    assert not own.flush(timeout_seconds=0.3)
+
+    settings.EVENTS_URL = address
+    own.flush(timeout_seconds=5)
+
+    assert kinds(broker) == ["status"]
+
+
+def test_an_event_that_cannot_be_written_leaves_a_gap_and_holds_up_nobody(broker, monkeypatch):
+    monkeypatch.setattr(publisher_module, "PAUSE_AFTER_FAILURE_SECONDS", 0.05)
+    own = Publisher()
+
+    own.publish(event(broken=object()))
+    own.flush(timeout_seconds=5)
+    own.publish(event(owner="2"))
+    own.flush(timeout_seconds=5)
+
+    assert (kinds(broker), kinds(broker, "2")) == (["gap"], ["status"])
+
+
 def test_events_that_are_too_many_leave_a_gap_that_is_told(broker, monkeypatch):
     monkeypatch.setattr(publisher_module, "MOST_WAITING", 2)
     own = Publisher()
@@ -158,6 +185,16 @@ def test_what_was_missed_is_condensed_in_the_same_way():
     events = [received(1, Kind.PROGRESS), received(2), received(3, Kind.PROGRESS)]
 
     assert [one.id.number for one in condense(events)] == [2, 3]
+
+
+def test_what_comes_after_a_gap_is_not_forgotten():
+    async def hear() -> list:
+        listener = Listener(owner="1", generation=None, after=EventId(0, 0))
+        listener.offer(received(1, Kind.GAP, ""))
+        listener.offer(received(2))
+        return [await listener.take(timeout_seconds=5), await listener.take(timeout_seconds=5)]
+
+    assert asyncio.run(hear()) == [None, [received(2)]]
 
 
 def test_a_listener_whose_queue_is_full_is_closed(monkeypatch):
