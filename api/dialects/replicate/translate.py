@@ -96,7 +96,13 @@ def prediction(generation: Generation, *, output: list[str] | None, urls: Mappin
 def as_it_ran(shown: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
     """A prediction as it was at an event before its end, whatever has become of it since."""
     logs = f"{progress_line(facts['step'], facts['total'])}\n" if "step" in facts else ""
-    running = {"status": STATUSES[Status.RUNNING], "output": None, "error": None, "completed_at": None, "metrics": {}}
+    running: dict[str, Any] = {
+        "status": STATUSES[Status.RUNNING],
+        "output": None,
+        "error": None,
+        "completed_at": None,
+        "metrics": {},
+    }
     return dict(shown) | running | {"logs": logs}
 
 
