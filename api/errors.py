@@ -1,5 +1,6 @@
 """From an error of the domain to an HTTP answer: one table, and RFC 9457 problem details for all of them."""
 
+import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -28,6 +29,9 @@ from generation.errors import (
     ServiceFull,
 )
 from generation.quotas import Quota
+from generation.storage import StorageUnavailable
+
+logger = logging.getLogger(__name__)
 
 UNEXPECTED = "Pictor met an unexpected error; its log has the details."
 PROBLEM_TYPE = "application/problem+json"
@@ -116,6 +120,9 @@ class ProblemHandler(ExceptionHandler):
             return exceptions.ParseError("It holds a value that cannot be stored or looked for.")
         if isinstance(exc, (OperationalError, InterfaceError)):
             return Unavailable()
+        if isinstance(exc, StorageUnavailable):
+            logger.error("%s", exc)
+            return Unavailable("The storage does not take the picture right now. Try again in a few seconds.")
         return super().convert_known_exceptions(exc)
 
     def convert_unhandled_exceptions(self, exc: Exception) -> exceptions.APIException:

@@ -8,12 +8,14 @@ from api.documents import DocumentView, SchemaView
 from api.events.views import EventsView, GenerationEventsView
 from api.generations.images import ImageView, ThumbnailView
 from api.generations.views import GenerationViewSet
+from api.inputs.views import InputFileView, InputViewSet
 from api.registry.views import DiffusionModelViewSet
 from api.webhooks.views import WebhookSecretView
 
 router = DefaultRouter(use_regex_path=False)
 router.include_format_suffixes = False  # a second path to everything; `Accept` and `?format=` say which format
 router.register("generations", GenerationViewSet, basename="generation")
+router.register("inputs", InputViewSet, basename="input")
 router.register("batches", BatchViewSet, basename="batch")
 router.register("models", DiffusionModelViewSet, basename="model")
 
@@ -27,6 +29,7 @@ urlpatterns = [
         ThumbnailView.as_view(),
         name="generation-thumbnail",
     ),
+    path("inputs/<uuid:pk>/file/", InputFileView.as_view(), name="input-file"),
     path("webhook-secret/", WebhookSecretView.as_view(), name="webhook-secret"),
     path("schema/", SchemaView.as_view(), name="schema"),
     path("docs/", DocumentView.as_view(template_name="api/docs.html"), name="docs"),

@@ -1,5 +1,6 @@
 """The domain's settings, typed: the one place where `generation` reads `django.conf.settings`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +26,10 @@ class Configuration:
     hang_seconds: float
     engine_dir: Path
     compiles: bool
+    webhook_dialects: Mapping[str, str]
+    max_input_bytes: int
+    max_input_pixels: int
+    input_lifetime: timedelta
     redis_url: str
     redis_prefix: str
     has_previews: bool
@@ -47,6 +52,10 @@ def configuration() -> Configuration:
         hang_seconds=settings.HANG_SECONDS,
         engine_dir=settings.ENGINE_DIR,
         compiles=settings.COMPILE,
+        webhook_dialects=settings.WEBHOOK_DIALECTS,
+        max_input_bytes=settings.MAX_INPUT_BYTES,
+        max_input_pixels=settings.MAX_INPUT_PIXELS,
+        input_lifetime=timedelta(seconds=settings.INPUT_SECONDS),
         redis_url=settings.EVENTS_URL,
         redis_prefix=settings.BROKER_PREFIX,
         has_previews=settings.PREVIEWS,

@@ -11,7 +11,7 @@ from typing import Any
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from generation import dispatch, operations, storage
+from generation import dispatch, inputs, operations, storage
 from generation.errors import AlreadyFinished
 from generation.events.positions import positions
 from generation.events.publisher import tell
@@ -56,6 +56,12 @@ def remove_stray_files() -> int:
     stray = Attempt.objects.with_stray_files().filter(ended_at__lt=Now() - STRAY_AFTER)
     attempts = list(stray.select_related("generation")[:BATCH])
     return sum(storage.try_to_remove_attempt(attempt) for attempt in attempts)
+
+
+def remove_expired_inputs() -> int:
+    """Remove uploaded pictures whose time is over and that no generation has."""
+    inputs.expire()
+    return inputs.remove_expired(most=BATCH)
 
 
 def end_overdue() -> int:
@@ -108,6 +114,7 @@ CHORES = (
     send_webhooks,
     tell_positions,
     remove_stray_files,
+    remove_expired_inputs,
     forget_keys,
     forget_progress,
 )

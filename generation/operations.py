@@ -6,14 +6,14 @@ from contextlib import suppress
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 
-from generation import dispatch, storage
+from generation import dispatch, inputs, storage
 from generation.errors import AlreadyFinished, NotFinished, NotRetryable
 from generation.events.publisher import tell
 from generation.lifecycle import CancelReason, Status
 from generation.models import Batch, Device, Generation
 from generation.parameters import Wishes
 from generation.quotas import Credential
-from generation.submission import PARAMETERS_OF_A_ROW, submit_many, submit_one
+from generation.submission import PARAMETERS_OF_A_ROW, find_recent, submit_many, submit_one
 from generation.terms import Asked, Terms
 
 NO_TERMS = Terms()
@@ -31,9 +31,25 @@ def submit(
 
     What an earlier request with the same key or id has made is returned with `is_replay` set; of a new row `quotas`
     tell what is left of the owner's limits and of those of the API key that was used. Raises InvalidParameters,
-    LimitReached, ServiceFull, KeyReused, IdTaken or InFlight; then nothing is stored.
+    LimitReached, ServiceFull, KeyReused, IdTaken or InFlight, and then nothing is stored; StorageUnavailable if there
+    is no place for its pictures.
     """
     return submit_one(Asked(wishes, terms), owner=owner, credential=credential, pinned_to=pinned_to)
+
+
+def submit_again(
+    wishes: Wishes,
+    *,
+    owner: AbstractBaseUser,
+    credential: Credential | None = None,
+    terms: Terms = NO_TERMS,
+) -> Generation:
+    """What an equal request has made within the last quarter of an hour, or else as `submit`.
+
+    For the second try of a client that got no answer to its first one, and sends no idempotency key.
+    """
+    asked = Asked(wishes, terms)
+    return find_recent(asked, owner=owner) or submit_one(asked, owner=owner, credential=credential)
 
 
 def submit_batch(
@@ -81,21 +97,30 @@ def cancel_batch(batch: Batch) -> None:
 
 
 def retry(generation: Generation, *, credential: Credential | None = None) -> Generation:
-    """Submit the same parameters, seed included, once more.
+    """Submit the same parameters, seed and pictures included, once more.
 
-    Raises NotRetryable, InvalidParameters if its model no longer takes them, LimitReached or ServiceFull.
+    Raises NotRetryable, InvalidParameters if its model no longer takes them or a picture is gone, LimitReached or
+    ServiceFull.
     """
     if generation.status not in (Status.FAILED, Status.CANCELLED):
         raise NotRetryable(f"It is {generation.status}; only failed and cancelled ones can be made again.")
     values = {name: getattr(generation, name) for name in PARAMETERS_OF_A_ROW}
     priority = generation.priority if generation.owner.is_staff else min(generation.priority, 0)
+    values |= inputs.sources_of(generation)
     wishes = Wishes(**values | {"model": generation.model.slug, "priority": priority})
-    told = Terms(webhook_url=generation.webhook_url, webhook_events=tuple(generation.webhook_events) or None)
+    told = Terms(
+        webhook_url=generation.webhook_url,
+        webhook_events=tuple(generation.webhook_events) or None,
+        webhook_words=generation.webhook_words,
+    )
     return submit(wishes, owner=generation.owner, credential=credential, terms=told)
 
 
 def delete(generation: Generation) -> None:
-    """Remove a finished generation: its files, then its record. Raises NotFinished."""
+    """Remove a finished generation: its files, then its record. Raises NotFinished.
+
+    What it began with is not part of it: an upload goes when its time is over and nobody else has it.
+    """
     if not generation.is_finished:
         raise NotFinished(f"It is {generation.status}. Cancel it first, then delete it.")
     # Files first: if storage fails half-way the record is still there, and deleting can be tried again.

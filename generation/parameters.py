@@ -7,10 +7,12 @@ from generation.conf import configuration
 from generation.errors import InvalidParameters
 from generation.models.diffusion_model import SIZE_MULTIPLE, DiffusionModel
 from generation.models.generation import MAX_SEED
+from generation.sources import Source
 
 IMAGE_FORMATS = ("png", "webp", "jpeg")
 MIN_SIZE = 64
 PRIORITIES = (-1, 0, 1)
+MAX_REFERENCE_IMAGES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,10 @@ class Wishes:
     is_reproducible: bool = False
     image_format: str = "png"
     priority: int = 0
+    image: Source | None = None
+    mask: Source | None = None
+    reference_images: tuple[Source, ...] = ()
+    strength: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +55,13 @@ class Parameters:
     is_reproducible: bool
     image_format: str
     priority: int
+    strength: float | None
+
+    def fitted_to(self, *, width: int, height: int) -> "Parameters":
+        """With the size of a picture, in pixels, scaled down to what the model can draw, its shape kept."""
+        scale = min(1, self.model.max_width / width, self.model.max_height / height)
+        fitted = [max(MIN_SIZE, int(size * scale) // SIZE_MULTIPLE * SIZE_MULTIPLE) for size in (width, height)]
+        return replace(self, width=fitted[0], height=fitted[1])
 
     @property
     def pixel_steps(self) -> int:
@@ -89,10 +102,11 @@ def resolve(wishes: Wishes, *, draw_seed: Callable[[], int], find_model: FindMod
         is_reproducible=wishes.is_reproducible,
         image_format=wishes.image_format,
         priority=wishes.priority,
+        strength=wishes.strength,
     )
     if wishes.seed is None:
         parameters = replace(parameters, seed=draw_seed())
-    faults = dict(find_faults(parameters))
+    faults = dict(find_faults(parameters)) | dict(input_faults(wishes, parameters))
     if faults:
         raise InvalidParameters(faults)
     return parameters
@@ -127,6 +141,28 @@ def find_faults(asked: Parameters) -> Iterator[tuple[str, str]]:
         if getattr(asked, name) not in known:
             listed = ", ".join(str(choice) for choice in known if choice != "")
             yield name, f"{getattr(asked, name)!r} is not one of: {listed}."
+
+
+def input_faults(wishes: Wishes, asked: Parameters) -> Iterator[tuple[str, str]]:
+    """What does not fit together among the pictures to begin with, or what the model is known not to take."""
+    sources = {"image": wishes.image, "mask": wishes.mask, "reference_images": wishes.reference_images}
+    for name in [name for name, source in sources.items() if source]:
+        if getattr(asked.model.abilities, name) is False:
+            yield name, f"The model {asked.model.slug} does not take it. Leave it out, or choose another model."
+    if wishes.image is None:
+        if wishes.mask is not None:
+            yield "mask", "It says where to paint in an image. Give image too, or leave out mask."
+        if wishes.strength is not None:
+            yield "strength", "It says how much of an image changes. Give image too, or leave out strength."
+    elif wishes.reference_images:
+        yield "reference_images", "Give either image or reference_images."
+    if len(wishes.reference_images) > MAX_REFERENCE_IMAGES:
+        yield "reference_images", f"{len(wishes.reference_images)} are too many: at most {MAX_REFERENCE_IMAGES}."
+    if wishes.strength is not None:
+        if not 0 < wishes.strength <= 1:
+            yield "strength", f"{wishes.strength} is not above 0 and at most 1."
+        elif wishes.strength * asked.num_inference_steps < 1:
+            yield "strength", "No step is left at this strength. Ask for more strength or num_inference_steps."
 
 
 def text_faults(name: str, text: str) -> Iterator[tuple[str, str]]:

@@ -8,12 +8,13 @@ from uuid import UUID
 
 from django.db import InterfaceError, OperationalError, connection
 
-from generation import dispatch, storage
+from generation import dispatch, input_pixels, storage
 from generation.conf import configuration
 from generation.engines.encoding import encode_all
 from generation.engines.errors import DeviceLost, EngineError, ModelUnavailable
 from generation.engines.types import GeneratedImages, ImageRequest
 from generation.events.publisher import tell
+from generation.input_pixels import InputLost, Pixels
 from generation.lifecycle import CancelReason, Status
 from generation.models import Attempt, Generation, Image
 from generation.storage import Picture, StorageUnavailable
@@ -43,6 +44,7 @@ def run_dispatched(generation_id: UUID, dispatch_no: int, worker: Worker) -> Non
 
     # The model comes before the claim: loading may take longer than a lease, and holds Python's lock meanwhile.
     fault = load(generation, worker)
+    pixels, loss = fetch(generation)
     with worker.place(generation.model):
         attempt = generation.claim(device=worker.device, dispatch_no=dispatch_no)
         if attempt is None:
@@ -50,19 +52,21 @@ def run_dispatched(generation_id: UUID, dispatch_no: int, worker: Worker) -> Non
             return
         tell(generation)
         dispatch.notify(generation)
-        run_claimed(generation, attempt, fault, worker=worker)
+        run_claimed(generation, attempt, fault or loss, pixels=pixels, worker=worker)
     dispatch.notify(generation)
     dispatch.top_up(generation.model)
 
 
-def run_claimed(generation: Generation, attempt: Attempt, fault: EngineError | None, *, worker: Worker) -> None:
+def run_claimed(
+    generation: Generation, attempt: Attempt, fault: Exception | None, *, pixels: Pixels, worker: Worker
+) -> None:
     """Run, store, commit; or give it back."""
     with worker.watching(generation, attempt) as watch:
         try:
             watch.check()
             if fault is not None:
                 raise fault
-            made = worker.runtime.generate(image_request(generation), on_step=watch.on_step)
+            made = worker.runtime.generate(image_request(generation, pixels), on_step=watch.on_step)
             watch.check()
             images = store(made, generation, attempt)
             finish(generation, attempt, images)
@@ -95,7 +99,17 @@ def load(generation: Generation, worker: Worker) -> EngineError | None:
     return None
 
 
-def image_request(generation: Generation) -> ImageRequest:
+def fetch(generation: Generation) -> tuple[Pixels, Exception | None]:
+    """What it begins with, from the storage; what keeps that from coming is returned, to be told once it is claimed."""
+    try:
+        return input_pixels.fetch(generation), None
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        return Pixels(), error
+
+
+def image_request(generation: Generation, pixels: Pixels) -> ImageRequest:
     """What the engine is asked for."""
     return ImageRequest(
         model=generation.model.model_source,
@@ -109,6 +123,10 @@ def image_request(generation: Generation) -> ImageRequest:
         num_images=generation.num_images,
         scheduler=generation.scheduler,
         is_reproducible=generation.is_reproducible,
+        image=pixels.image,
+        mask=pixels.mask,
+        strength=generation.strength,
+        references=pixels.references,
     )
 
 
@@ -116,7 +134,8 @@ def store(made: GeneratedImages, generation: Generation, attempt: Attempt) -> li
     """Encode the pixels and put them on storage, outside any transaction."""
     started = time.perf_counter()
     numbered = range(len(made.pixels))
-    metadata = [metadata_of(generation, index) for index in numbered]
+    beginnings = input_pixels.digests_of(generation)
+    metadata = [metadata_of(generation, index, beginnings) for index in numbered]
     encoded = encode_all(list(made.pixels), image_format=generation.image_format, metadata=metadata)
     height, width = made.pixels.shape[1:3]
     images = [
@@ -129,9 +148,9 @@ def store(made: GeneratedImages, generation: Generation, attempt: Attempt) -> li
     return images
 
 
-def metadata_of(generation: Generation, index: int) -> dict[str, str]:
-    """What the file of an image says inside: all that it takes to make it again."""
-    parameters = {
+def metadata_of(generation: Generation, index: int, beginnings: list[dict[str, str]]) -> dict[str, str]:
+    """What the file of an image says inside: all that it takes to make it again, but for the pictures' own pixels."""
+    parameters: dict[str, object] = {
         "width": generation.width,
         "height": generation.height,
         "num_inference_steps": generation.num_inference_steps,
@@ -139,6 +158,8 @@ def metadata_of(generation: Generation, index: int) -> dict[str, str]:
         "scheduler": generation.scheduler or "default",
         "reproducible": generation.is_reproducible,
     }
+    if beginnings:
+        parameters |= {"strength": generation.strength, "inputs": beginnings}
     return {
         "prompt": generation.prompt,
         "negative_prompt": generation.negative_prompt,
@@ -202,7 +223,9 @@ def explain(error: BaseException, generation: Generation) -> tuple[str, str]:
             return error.code, str(error)
         case StorageUnavailable():
             logger.error("%s: %s", generation, error)
-            return "storage_unavailable", "The storage did not take the images. Try again later."
+            return "storage_unavailable", "The storage did not take or give images. Try again later."
+        case InputLost():
+            return "input_lost", f"{error} Submit it anew with another picture."
         case _:
             logger.error("%s failed unexpectedly.", generation, exc_info=error)
             return "internal_error", f"The worker met an unexpected {type(error).__name__}; its log has the details."

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -55,9 +56,9 @@ def store(picture: Picture, *, generation: Generation, attempt: Attempt, index: 
     )
 
 
-def save(name: str, encoded: EncodedImage) -> str:
+def save(name: str, encoded: EncodedImage, *, pauses: Sequence[float] | None = None) -> str:
     """Save one file, patiently: the GPU's work must not be lost to a storage that is away for seconds."""
-    for pause in (*PAUSES_BETWEEN_TRIES_SECONDS, None):
+    for pause in (*(PAUSES_BETWEEN_TRIES_SECONDS if pauses is None else pauses), None):
         content = SimpleUploadedFile(name, encoded.data, content_type=encoded.content_type)  # S3 keeps the type
         try:
             return default_storage.save(name, content)
@@ -86,6 +87,21 @@ def try_to_remove_attempt(attempt: Attempt) -> bool:
         remove_attempt(attempt)
     except Exception as error:  # each backend has its own errors, and all of them mean the same here
         logger.warning("Files of %s stay for now: %s", attempt, error)
+        return False
+    return True
+
+
+def remove(name: str) -> None:
+    """Delete one file; none of that name is as good."""
+    default_storage.delete(name)
+
+
+def try_to_remove(name: str) -> bool:
+    """The same where nobody waits for it; False, to be tried again later, if the storage refuses."""
+    try:
+        remove(name)
+    except Exception as error:  # each backend has its own errors, and all of them mean the same here
+        logger.warning("The file %s stays for now: %s", name, error)
         return False
     return True
 

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from typing import TypeVar
@@ -11,10 +12,11 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models.functions import Now
 
-from generation import dispatch
+from generation import dispatch, inputs
 from generation.admission import admit
 from generation.errors import IdTaken, InFlight, InvalidParameters, KeyReused
 from generation.events.publisher import tell
+from generation.inputs import Beginning
 from generation.models import Batch, Device, Generation, WebhookAccount
 from generation.models.generation import MAX_SEED
 from generation.models.webhook import finished_only
@@ -24,11 +26,21 @@ from generation.terms import Asked, check_terms, fingerprint
 
 PARAMETERS_OF_A_ROW = tuple(Parameters.__dataclass_fields__)
 LARGEST_BATCH = 100
+RECENT = timedelta(minutes=15)
 LONGEST_WAIT_FOR_A_TWIN = "2s"
 LOCK_NOT_AVAILABLE = "55P03"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
 
 FindAccount = Callable[[AbstractBaseUser], WebhookAccount | None]
 Made = TypeVar("Made", Generation, Batch)
+Prepared = TypeVar("Prepared")
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A generation that is not stored yet, and the pictures that it begins with."""
+
+    generation: Generation
+    beginnings: list[Beginning]
 
 
 def submit_one(
@@ -37,13 +49,17 @@ def submit_one(
     """Store one request, or return what an earlier one with the same key or id has made."""
     mark = fingerprint(asked)
 
-    def store() -> Generation:
-        generation = draw_up(asked, mark, owner=owner)
+    def prepare() -> Draft:
+        return draw_up(asked, mark, owner=owner)
+
+    def store(draft: Draft) -> Generation:
+        generation = draft.generation
         generation.pinned_to = pinned_to
         generation.api_key = credential.name if credential else ""
         with transaction.atomic():
             generation.quotas = admit([generation], owner=owner, credential=credential)
             generation.save(force_insert=True)
+            inputs.attach(draft.beginnings, generation)
             transaction.on_commit(lambda: tell(generation), robust=True)
             transaction.on_commit(lambda: dispatch.send_off(generation), robust=True)
         if asked.terms.deadline_seconds is not None:
@@ -54,7 +70,7 @@ def submit_one(
         return find_earlier(asked, mark, owner=owner)
 
     has_a_name = bool(asked.terms.id or asked.terms.idempotency_key)
-    return once(store, find) if has_a_name else store()
+    return once(prepare, store, find) if has_a_name else store(prepare())
 
 
 def submit_many(
@@ -63,16 +79,22 @@ def submit_many(
     """Store all of the requests as a batch, or none, or return what an earlier one with the same key has made."""
     mark = fingerprint(*requests)
 
-    def store() -> Batch:
+    def prepare() -> list[Draft]:
+        return draw_up_all(requests, owner=owner)
+
+    def store(drafts: list[Draft]) -> Batch:
         batch = Batch(owner_id=owner.pk, size=len(requests), idempotency_key=idempotency_key, fingerprint=mark)
-        generations = draw_up_all(requests, batch=batch, owner=owner)
+        generations = [draft.generation for draft in drafts]
         models = {generation.model for generation in generations}
         for generation in generations:
+            generation.batch = batch
             generation.api_key = credential.name if credential else ""
         with transaction.atomic():
             batch.quotas = admit(generations, owner=owner, credential=credential)
             batch.save(force_insert=True)
             Generation.objects.bulk_create(generations)
+            for draft in drafts:
+                inputs.attach(draft.beginnings, draft.generation)
             transaction.on_commit(lambda: tell_all(generations), robust=True)
             transaction.on_commit(lambda: dispatch.top_up_all(models), robust=True)
         return batch
@@ -80,7 +102,7 @@ def submit_many(
     def find() -> Batch | None:
         return checked(next(iter(Batch.objects.owned_by(owner).with_key(idempotency_key)), None), mark)
 
-    return once(store, find) if idempotency_key else store()
+    return once(prepare, store, find) if idempotency_key else store(prepare())
 
 
 def tell_all(generations: Sequence[Generation]) -> None:
@@ -89,16 +111,17 @@ def tell_all(generations: Sequence[Generation]) -> None:
         tell(generation)
 
 
-def once(store: Callable[[], Made], find: Callable[[], Made | None]) -> Made:
-    """What `find` finds, or else what `store` stores; of several at the same time, one stores.
+def once(prepare: Callable[[], Prepared], store: Callable[[Prepared], Made], find: Callable[[], Made | None]) -> Made:
+    """What `find` finds, or else what `store` stores of what is prepared; of several at the same time, one stores.
 
     The unique constraints decide, in the transaction that creates. Raises InFlight where the first one takes long.
     """
     if known := find():
         return known
+    prepared = prepare()  # outside the transaction: it may decode pictures, and put them on the storage
     try:
         with bounded_wait():
-            return store()
+            return store(prepared)
     except IntegrityError:
         if known := find():  # somebody else was faster
             return known
@@ -140,6 +163,15 @@ def find_earlier(asked: Asked, mark: str, *, owner: AbstractBaseUser) -> Generat
     return checked(known, mark)
 
 
+def find_recent(asked: Asked, *, owner: AbstractBaseUser) -> Generation | None:
+    """The newest generation that an equal request has made a short time ago."""
+    recent = Generation.objects.select_related("model").owned_by(owner).filter(created_at__gt=Now() - RECENT)
+    known = recent.filter(fingerprint=fingerprint(asked)).order_by("-arrival").first()
+    if known is not None:
+        known.is_replay = True
+    return known
+
+
 def checked(known: Made | None, mark: str) -> Made | None:
     """What is known under a key, marked as a replay; raises KeyReused if it was made of another request."""
     if known is None:
@@ -150,24 +182,22 @@ def checked(known: Made | None, mark: str) -> Made | None:
     return known
 
 
-def draw_up_all(requests: Sequence[Asked], *, batch: Batch, owner: AbstractBaseUser) -> list[Generation]:
+def draw_up_all(requests: Sequence[Asked], *, owner: AbstractBaseUser) -> list[Draft]:
     """The rows of a batch; raises InvalidParameters naming what is wrong with which of the requests."""
     if not 1 <= len(requests) <= LARGEST_BATCH:
         raise InvalidParameters({"requests": f"A batch has 1 to {LARGEST_BATCH} requests, this one {len(requests)}."})
     find, find_account = cache(find_model), cache(WebhookAccount.default_of)  # most often it is always the same one
-    generations: list[Generation] = []
+    drafts: list[Draft] = []
     faults: dict[str, str] = {}
     for index, asked in enumerate(requests):
         try:
-            generation = draw_up(asked, fingerprint(asked), owner=owner, find_model=find, find_account=find_account)
+            mark = fingerprint(asked)
+            drafts.append(draw_up(asked, mark, owner=owner, find_model=find, find_account=find_account))
         except InvalidParameters as error:
             faults |= {f"requests.{index}.{name}": sentence for name, sentence in error.fields.items()}
-        else:
-            generation.batch = batch
-            generations.append(generation)
     if faults:
         raise InvalidParameters(faults)
-    return generations
+    return drafts
 
 
 def draw_up(
@@ -177,22 +207,27 @@ def draw_up(
     owner: AbstractBaseUser,
     find_model: FindModel = find_model,
     find_account: FindAccount = WebhookAccount.default_of,
-) -> Generation:
-    """The row of one request, not saved; raises InvalidParameters."""
+) -> Draft:
+    """The row of one request, not saved, with its pictures, which are. Raises InvalidParameters."""
     wishes, terms = asked.wishes, asked.terms
     if wishes.priority > 0 and not getattr(owner, "is_staff", False):
         raise InvalidParameters({"priority": "Only staff may ask for a priority above 0."})
     check_terms(terms)
     parameters = resolve(wishes, draw_seed=draw_seed, find_model=find_model)
+    beginnings = inputs.gather(wishes, owner=owner)
+    if wishes.image is not None and wishes.width is None and wishes.height is None:
+        width, height = beginnings[0].size
+        parameters = parameters.fitted_to(width=width, height=height)
     generation = Generation(
         owner_id=owner.pk,
         total_steps=parameters.num_inference_steps,
         idempotency_key=terms.idempotency_key,
         fingerprint=mark,
+        has_inputs=bool(beginnings),
         **{name: getattr(parameters, name) for name in PARAMETERS_OF_A_ROW},
     )
     if terms.webhook_url:
-        generation.webhook_url = terms.webhook_url
+        generation.webhook_url, generation.webhook_words = terms.webhook_url, terms.webhook_words
         generation.webhook_events = list(dict.fromkeys(terms.webhook_events or finished_only()))
     elif account := find_account(owner):
         generation.webhook_url = account.url
@@ -201,7 +236,7 @@ def draw_up(
         generation.id = terms.id
     if terms.deadline_seconds is not None:
         generation.deadline_at = Now() + timedelta(seconds=terms.deadline_seconds)
-    return generation
+    return Draft(generation, inputs.keep_all(beginnings, owner=owner))
 
 
 def draw_seed() -> int:

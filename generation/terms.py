@@ -34,6 +34,7 @@ class Terms:
     on_disconnect: str = OnDisconnect.CONTINUE
     webhook_url: str = ""
     webhook_events: tuple[str, ...] | None = None
+    webhook_words: str = ""  # the dialect in which to tell, and our address for links in it
 
 
 @dataclass(frozen=True, slots=True)

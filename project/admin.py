@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
-from generation import operations
+from generation import inputs, operations
 from generation.lifecycle import FINISHED
 from generation.models import Generation
 
@@ -24,7 +24,7 @@ admin.site.unregister(Group)
 
 @admin.register(User)
 class UserAdmin(PlainUserAdmin, ModelAdmin):
-    """Users. With one go all of their generations, and the files of these."""
+    """Users. With one go all of their generations and inputs, and the files of these."""
 
     form = UserChangeForm
     add_form = UserCreationForm
@@ -44,6 +44,7 @@ class UserAdmin(PlainUserAdmin, ModelAdmin):
         """Delete the user's generations by the domain's own operation, for it knows the files."""
         for generation in Generation.objects.owned_by(obj):
             operations.delete(generation)
+        inputs.remove_all_of(obj)
         super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:

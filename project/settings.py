@@ -6,13 +6,13 @@ import tempfile
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
 from project import openapi
 from project.environment import Environment, read_dotenv
-from project.logs import logging_configuration
+from project.logs import logging_settings
 from project.secrets import make_private, read_or_create
 from project.static_headers import add_security_headers
 from project.theme import UNFOLD  # noqa: F401  Django looks for it here
@@ -35,9 +35,11 @@ HOST = env.str("PICTOR_HOST", default="127.0.0.1")
 PORT = env.port("PICTOR_PORT", default=8000)
 ALLOWED_HOSTS = env.list("PICTOR_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_FAILURE_VIEW = "api.errors.csrf_failure"
+FAL_HOST = env.str("PICTOR_FAL_HOST", default="")  # with its port unless that is 443
+ALLOWED_HOSTS += [urlsplit(f"//{FAL_HOST}").hostname] if FAL_HOST else []
 CSRF_TRUSTED_ORIGINS = env.list("PICTOR_CSRF_TRUSTED_ORIGINS", default=[])
-MAX_BODY_BYTES = env.count("PICTOR_MAX_BODY_BYTES", default=1024 * 1024)
-DATA_UPLOAD_MAX_MEMORY_SIZE = MAX_BODY_BYTES
+MAX_BODY_BYTES = DATA_UPLOAD_MAX_MEMORY_SIZE = env.count("PICTOR_MAX_BODY_BYTES", default=1024 * 1024)
+MAX_UPLOAD_BYTES = env.count("PICTOR_MAX_UPLOAD_BYTES", default=32 * 1024 * 1024)
 
 # One switch for the production profile: behind TLS, cookies and redirects must insist on it.
 HTTPS = env.bool("PICTOR_HTTPS", default=False)
@@ -234,6 +236,11 @@ COMPILE = env.bool("PICTOR_COMPILE", default=False)
 HANG_SECONDS = env.seconds("PICTOR_HANG_SECONDS", default=600)
 PREVIEWS = env.bool("PICTOR_PREVIEWS", default=True)
 ENGINE_DIR = DATA_DIR / "engine"
+MAX_INPUT_BYTES = env.count("PICTOR_MAX_INPUT_BYTES", default=10 * 1024 * 1024)
+MAX_INPUT_PIXELS = env.count("PICTOR_MAX_INPUT_PIXELS", default=40_000_000)
+INPUT_SECONDS = env.seconds("PICTOR_INPUT_SECONDS", default=24 * 3600)
+# The functions that put a webhook in the words of another service: the domain does not know them.
+WEBHOOK_DIALECTS = {name: f"api.dialects.{name}.views.tell" for name in ("replicate", "fal")}
 WEBHOOKS_MAY_BE_PRIVATE = env.bool("PICTOR_WEBHOOKS_MAY_BE_PRIVATE", default=False)
 
 # --- Images -----------------------------------------------------------------------------------------------
@@ -282,4 +289,4 @@ FLOWER_PORT = env.port("PICTOR_FLOWER_PORT", default=5555)
 # --- Logs -------------------------------------------------------------------------------------------------
 
 LOG_LEVEL = env.choice("PICTOR_LOG_LEVEL", default="INFO", options=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
-LOGGING = logging_configuration(level=LOG_LEVEL)
+LOGGING = logging_settings(LOG_LEVEL)

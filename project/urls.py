@@ -5,10 +5,15 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from api import errors, health
+from api.dialects.files import LinkedImageView
 
 urlpatterns = [
     path("", RedirectView.as_view(url="/api/", http_method_names=["get", "head"]), name="home"),
     path("api/", include("api.urls")),
+    path("openai/v1/", include("api.dialects.openai.urls")),
+    path("replicate/v1/", include("api.dialects.replicate.urls")),
+    path("fal/", include("api.dialects.fal.urls")),
+    path("files/<str:token>/<str:name>", LinkedImageView.as_view(), name="linked-image"),
     path("admin/", admin.site.urls),
     path("health/live", health.live, name="live"),
     path("health/ready", health.ready, name="ready"),

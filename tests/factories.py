@@ -14,7 +14,8 @@ from PIL import Image as Picture
 
 from generation import storage
 from generation.lifecycle import FINISHED, Outcome, Status
-from generation.models import Attempt, Device, DiffusionModel, Generation, Image, WebhookEvent
+from generation.models import Attempt, Device, DiffusionModel, Generation, Image, Input, WebhookEvent
+from generation.models.input import unguessable_name
 from generation.models.webhook import Kind
 
 SHIPPED = "fluent-emoji-256"
@@ -126,6 +127,22 @@ def make_image(*, generation: Generation, index: int = 0, colour: str = "crimson
     return image
 
 
+def make_input(*, owner: User | None = None, size: tuple[int, int] = (64, 64), **fields: Any) -> Input:
+    """A stored upload of one colour; unless said otherwise it is ada's, and an hour from its end."""
+    owner = owner or User.objects.filter(username="ada").first() or make_user()
+    data = encode_picture(Picture.new("RGB", size, "navy"))
+    name = save(unguessable_name(), data, content_type="image/png")
+    usual = {
+        "width": size[0],
+        "height": size[1],
+        "size_bytes": len(data),
+        "sha256": sha256(data).hexdigest(),
+        "stored_at": timezone.now(),
+        "expires_at": timezone.now() + timedelta(hours=1),
+    }
+    return Input.objects.create(owner=owner, file=name, **(usual | fields))
+
+
 def build_image(
     generation: Generation, attempt: Attempt, *, index: int = 0, colour: str = "crimson", size: int = 64
 ) -> Image:
@@ -150,8 +167,13 @@ def build_image(
 
 def encode(colour: str, *, size: int, file_format: str) -> bytes:
     """The bytes of a square picture of one colour."""
+    return encode_picture(Picture.new("RGB", (size, size), colour), file_format=file_format)
+
+
+def encode_picture(picture: Picture.Image, *, file_format: str = "PNG") -> bytes:
+    """The bytes of a picture's file."""
     buffer = BytesIO()
-    Picture.new("RGB", (size, size), colour).save(buffer, format=file_format)
+    picture.save(buffer, format=file_format)
     return buffer.getvalue()
 
 

@@ -1,7 +1,8 @@
 """The endpoints of images: the bytes themselves, for their owner."""
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from django.conf import settings
@@ -19,24 +20,22 @@ from api.errors import Unavailable, answer
 from api.generations.schema import an_image
 from api.negotiation import WhateverIsAccepted
 from generation import storage
-from generation.models import Image
+from generation.models import Image, Input
 
 IMMUTABLE = "private, max-age=31536000, immutable"
+Stored = TypeVar("Stored", Image, Input)
 COLUMNS = ("file", "thumbnail", "content_type", "sha256", "seed", "generation__model__slug")
 RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")  # bounded: int() refuses thousands of digits
 
 
-class ImageView(APIView):
-    """The image, as it was stored."""
+class StoredImageView(APIView, Generic[Stored]):
+    """The bytes of something whose file lies on the storage and never changes."""
 
     content_negotiation_class = WhateverIsAccepted
 
-    @an_image(
-        "image/png", "image/webp", "image/jpeg", operation_id="fetch_image", summary="Fetch an image, as it was stored"
-    )
-    def get(self, request: Request, pk: UUID, index: int) -> HttpResponseBase:
+    def get(self, request: Request, **place: Any) -> HttpResponseBase:
         """Return the bytes, or a short-lived link to them where images are delivered by redirect."""
-        image = self.find(request, pk, index)
+        image = self.find(request, **place)
         if settings.IMAGE_DELIVERY == "redirect":
             return redirect_to(self.name_of(image), download_name=image.download_name)
         etag = quote_etag(self.tag_of(image))
@@ -50,24 +49,38 @@ class ImageView(APIView):
             response["X-Content-Type-Options"] = "nosniff"
         return response
 
+    find: Callable[..., Stored]
+    """What the path names, for its owner and staff; raises Http404."""
+
+    def name_of(self, image: Stored) -> str:
+        """The name on storage."""
+        return str(image.file.name)
+
+    def tag_of(self, image: Stored) -> str:
+        """The entity tag: the hash of the bytes."""
+        return image.sha256
+
+    def type_of(self, image: Stored) -> str:
+        """The content type."""
+        return image.content_type
+
+
+class ImageView(StoredImageView[Image]):
+    """The image, as it was stored."""
+
+    @an_image(
+        "image/png", "image/webp", "image/jpeg", operation_id="fetch_image", summary="Fetch an image, as it was stored"
+    )
+    def get(self, request: Request, pk: UUID, index: int) -> HttpResponseBase:
+        """Return the bytes, or a short-lived link to them where images are delivered by redirect."""
+        return super().get(request, pk=pk, index=index)
+
     def find(self, request: Request, pk: UUID, index: int) -> Image:
         """The image, for its owner and staff; others are told that there is none."""
         images = Image.objects.select_related("generation__model").only(*COLUMNS)
         if not oversees(request):
             images = images.filter(generation__owner=user_of(request))
         return get_object_or_404(images, generation=pk, index=index)
-
-    def name_of(self, image: Image) -> str:
-        """The name on storage."""
-        return str(image.file.name)
-
-    def tag_of(self, image: Image) -> str:
-        """The entity tag: the hash of the bytes."""
-        return image.sha256
-
-    def type_of(self, image: Image) -> str:
-        """The content type."""
-        return image.content_type
 
 
 class ThumbnailView(ImageView):

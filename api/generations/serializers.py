@@ -10,9 +10,11 @@ from rest_framework.request import Request
 
 from api.authentication import oversees
 from api.body import check_types
+from api.inputs.fields import PictureField, PicturesField, reference_to
 from generation.engines.schedulers import SCHEDULERS
+from generation.inputs import source_of
 from generation.lifecycle import Status
-from generation.models import DiffusionModel, Generation
+from generation.models import DiffusionModel, Generation, Role
 from generation.models.generation import MAX_SEED
 from generation.models.webhook import Kind
 from generation.parameters import IMAGE_FORMATS, PRIORITIES, Wishes
@@ -58,6 +60,16 @@ class GenerationRequestSerializer(serializers.Serializer[Asked]):
     num_images = serializers.IntegerField(required=False, help_text="Image i is drawn from seed + i.")
     scheduler = serializers.ChoiceField(
         choices=sorted(SCHEDULERS), required=False, allow_blank=True, help_text="Left out: the model's own."
+    )
+    image = PictureField(required=False, help_text="A picture to redraw: a file, an input's id, or an earlier image.")
+    mask = PictureField(required=False, help_text="Bright where to paint, and of the image's size.")
+    reference_images = PicturesField(
+        required=False,
+        style={"template": "api/files.html"},
+        help_text="Pictures to look at, where the model takes them.",
+    )
+    strength = serializers.FloatField(
+        required=False, help_text="Above 0, up to 1: how much of the image changes. Left out: the model's own."
     )
     reproducible = serializers.BooleanField(
         required=False,
@@ -108,6 +120,7 @@ class GenerationRequestSerializer(serializers.Serializer[Asked]):
                 {name: serializers.ErrorDetail(f"Unknown. Known are: {known}.", code="unknown") for name in unknown}
             )
         terms = Terms(**{name: values.pop(name) for name in TERMS if name in values})
+        values["reference_images"] = tuple(values.get("reference_images", ()))
         return Asked(Wishes(**values), terms)
 
 
@@ -137,6 +150,8 @@ class GenerationSerializer(serializers.Serializer[Generation]):
             "seed": generation.seed,
             "num_images": generation.num_images,
             "scheduler": generation.scheduler,
+            **beginnings(generation),
+            "strength": generation.strength,
             "reproducible": generation.is_reproducible,
             "format": generation.image_format,
             "priority": generation.priority,
@@ -157,6 +172,18 @@ class GenerationSerializer(serializers.Serializer[Generation]):
 def progress(generation: Generation) -> dict[str, float]:
     """Denoise steps done, of how many, and the share of them from 0 to 1."""
     return {"step": generation.step, "total": generation.total_steps, "fraction": generation.fraction}
+
+
+def beginnings(generation: Generation) -> dict[str, Any]:
+    """What it begins with, as a request would ask for it."""
+    shown: dict[str, Any] = {Role.IMAGE: None, Role.MASK: None, Role.REFERENCE: []}
+    for use in generation.inputs.all() if generation.has_inputs else ():
+        reference = reference_to(source_of(use))
+        if use.role == Role.REFERENCE:
+            shown[use.role].append(reference)
+        else:
+            shown[use.role] = reference
+    return {str(role): reference for role, reference in shown.items()}
 
 
 def images(generation: Generation, request: Request) -> list[dict[str, Any]]:

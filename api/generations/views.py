@@ -46,7 +46,7 @@ class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generatio
         """The user's own; single ones of others too for staff. Who may not see one is told that there is none."""
         generations = Generation.objects.select_related("model")
         if self.action == "list":
-            return generations.with_position().prefetch_related("images").owned_by(user_of(self.request))
+            return generations.with_position().prefetch_related("images", "inputs").owned_by(user_of(self.request))
         return generations if oversees(self.request) else generations.owned_by(user_of(self.request))
 
     def filter_queryset(self, queryset: QuerySet[Generation, Any]) -> QuerySet[Generation, Any]:

@@ -1,5 +1,6 @@
 """How a model of the registry is shown."""
 
+from dataclasses import asdict
 from typing import Any
 
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
@@ -36,10 +37,15 @@ class DiffusionModelSerializer(serializers.ModelSerializer[DiffusionModel]):
     defaults = serializers.SerializerMethodField()
     limits = serializers.SerializerMethodField()
     schedulers = serializers.ListField(child=serializers.CharField())
+    takes = serializers.SerializerMethodField()
 
     class Meta:
         model = DiffusionModel
-        fields = ["slug", "name", "url", "is_default", "defaults", "limits", "schedulers"]
+        fields = ["slug", "name", "url", "is_default", "defaults", "limits", "schedulers", "takes"]
+
+    def get_takes(self, model: DiffusionModel) -> dict[str, bool | None]:
+        """Which pictures a request may begin with; null where that shows only when the model is loaded."""
+        return asdict(model.abilities)
 
     @extend_schema_field(DefaultsShape)
     def get_defaults(self, model: DiffusionModel) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from unfold.forms import BaseDialogForm
 from generation import operations
 from generation.admin import columns, selection, timeline
 from generation.admin.filters import DayRangeFilter
-from generation.errors import NotRetryable
+from generation.errors import InvalidParameters, NotRetryable
 from generation.lifecycle import Status
 from generation.models import Attempt, Generation
 
@@ -78,7 +78,7 @@ class GenerationAdmin(ModelAdmin):
                     ("num_inference_steps", "guidance_scale"),
                     ("seed", "num_images"),
                     ("scheduler", "image_format"),
-                    "is_reproducible",
+                    ("strength", "is_reproducible"),
                 ]
             },
         ),
@@ -161,7 +161,7 @@ class GenerationAdmin(ModelAdmin):
         generation = self.find(request, object_id)
         try:
             again = operations.retry(generation)
-        except NotRetryable as error:
+        except (NotRetryable, InvalidParameters) as error:
             self.message_user(request, str(error), messages.WARNING)
             return lead_to(generation)
         self.message_user(request, "This is the new generation.", messages.SUCCESS)

@@ -93,6 +93,12 @@ def preview(pixels: np.ndarray, *, longest_side: int = 256) -> bytes:
     return _save(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC), "WEBP", options=_PREVIEW_OPTIONS)
 
 
+def convert(data: bytes, *, image_format: str) -> bytes:
+    """A file of ours, a preview for example, in another of our formats, without metadata."""
+    with Image.open(BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as picture:
+        return encode(np.asarray(picture.convert("RGB")), image_format=image_format, metadata={}).data
+
+
 def _write_png(pixels: np.ndarray, metadata: Mapping[str, str]) -> bytes:
     return write_png(pixels, text=metadata)
 

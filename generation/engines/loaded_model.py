@@ -18,6 +18,7 @@ from generation.engines.rows import Callee, Company, Disassembler
 from generation.engines.standins import (
     DENOISERS,
     DevicePostprocessor,
+    PlainUnet,
     PromptEncoder,
     SharedDenoiser,
     SharedVae,
@@ -104,7 +105,7 @@ class LoadedModel:
             schedulers.keep_timesteps_on_host(pipe.scheduler)
         parts = vars(pipe)  # set past DiffusionPipeline.__setattr__, which would write down the class of a stand-in
         if not self.verdict.can_share:
-            return pipe
+            return _ready_to_inpaint(pipe, request)
         company = (request.is_reproducible and self.verdict.reproducible_in) or Company.ANY
         for name, callee in self.denoisers.items():
             calls = Disassembler(callee, company=company)
@@ -122,4 +123,14 @@ class LoadedModel:
                 parts["image_processor"] = processor
         if hasattr(pipe, "encode_prompt"):
             parts["encode_prompt"] = self._prompts.encoding_with(pipe.encode_prompt)
-        return pipe
+        return _ready_to_inpaint(pipe, request)
+
+
+def _ready_to_inpaint(pipe: Pipeline, request: ImageRequest) -> Pipeline:
+    """With a UNet that its inpainting pipeline recognises as a plain one, if it is."""
+    unet, vae = getattr(pipe, "unet", None), getattr(pipe, "vae", None)
+    if request.mask is not None and unet is not None and vae is not None:
+        channels = unet.config.in_channels
+        if channels != 4 and channels == getattr(vae.config, "latent_channels", None):
+            vars(pipe)["unet"] = PlainUnet(unet)
+    return pipe

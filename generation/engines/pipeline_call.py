@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from generation.engines.abilities import REFERENCES
 from generation.engines.denoise_loop import DenoiseLoop
 from generation.engines.denoised import LastStep
 from generation.engines.device import fault
@@ -49,7 +50,7 @@ def call(
     offers = CallOffers(pipe, request, loop, last_step, previewer or Previewer(), device)
     resumption = _resumption(resume_from, pipe=pipe, loop=loop, accepted=accepted)
     steps = _Steps(on_step, offers=offers, resumption=resumption)
-    offered = {**arguments, "callback_on_step_end": steps}
+    offered = {**arguments, **_reference_arguments(pipe, request), "callback_on_step_end": steps}
     if "callback_on_step_end" not in accepted:  # PixArt, DeepFloyd IF
         vars(pipe)["progress_bar"] = steps.progress_bar
     try:
@@ -169,6 +170,13 @@ def _image_arguments(request: ImageRequest) -> dict[str, Any]:
         "strength": request.strength,
     }
     return {name: value for name, value in offered.items() if value is not None}
+
+
+def _reference_arguments(pipe: Pipeline, request: ImageRequest) -> dict[str, Any]:
+    """The list of images, by the name that the pipeline has for it."""
+    if not request.references:
+        return {}
+    return {REFERENCES[type(pipe).__name__]: [Image.fromarray(pixels) for pixels in request.references]}
 
 
 def _picture(pixels: np.ndarray | None, request: ImageRequest, *, resampling: Image.Resampling) -> Image.Image | None:

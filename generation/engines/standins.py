@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
+from diffusers.configuration_utils import FrozenDict
 
 from generation.engines import side_stream
 from generation.engines.batching import Batcher, Member
@@ -50,6 +51,22 @@ class SharedDenoiser(StandIn):
         """The denoiser's output for these arguments."""
         call = self._calls.take_apart(*args, **kwargs)
         return self._batcher.run(call, member=self._member, while_waiting=self._while_waiting)
+
+
+class PlainUnet(StandIn):
+    """A UNet that was not made for inpainting, whose latents have other than 4 channels.
+
+    Stable Diffusion's inpainting pipelines know a plain UNet by that very number, and refuse others; they use it for
+    nothing else, so it is what they are told: `num_channels_unet` in pipeline_stable_diffusion_inpaint.py.
+    """
+
+    def __init__(self, part: Any) -> None:
+        super().__init__(part)
+        self.config = FrozenDict({**part.config, "in_channels": 4})
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The UNet's own output."""
+        return self._part(*args, **kwargs)
 
 
 class SharedVae(StandIn):

@@ -30,7 +30,8 @@ class ImageRequest:
 
     With an `image`, uint8 (height, width, 3), it is redrawn; with a `mask`, uint8 (height, width), only where that is
     255. Both are scaled to `width` and `height`. `strength`, above 0 and up to 1, is the share of the steps
-    that are taken, and None the pipeline's own default.
+    that are taken, and None the pipeline's own default. `references`, each uint8 (h, w, 3) of any size, are looked at
+    by pipelines that take a list of images.
     """
 
     model: ModelSource
@@ -47,6 +48,7 @@ class ImageRequest:
     image: np.ndarray | None = None
     mask: np.ndarray | None = None
     strength: float | None = None
+    references: tuple[np.ndarray, ...] = ()
 
 
 class Offers(Protocol):

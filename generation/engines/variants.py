@@ -7,6 +7,7 @@ from typing import Any
 
 from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting
 
+from generation.engines.abilities import REFERENCES
 from generation.engines.errors import UnsupportedParameter
 from generation.engines.types import ImageRequest, Pipeline
 
@@ -21,12 +22,20 @@ class Variants:
 
     def fitting(self, request: ImageRequest) -> Pipeline:
         """The pipeline that takes what the request begins with. Raises UnsupportedParameter if there is none."""
+        if request.references:
+            self._refuse_references(request)
         if request.image is None:
             _refuse_without_image(request)
             return self._pipe
         if request.mask is None:
             return self._build("image-to-image", AutoPipelineForImage2Image, parameter="image")
         return self._build("inpainting", AutoPipelineForInpainting, parameter="mask")
+
+    def _refuse_references(self, request: ImageRequest) -> None:
+        if type(self._pipe).__name__ not in REFERENCES:
+            raise UnsupportedParameter("This model takes no reference images; leave out reference_images.")
+        if request.image is not None:
+            raise UnsupportedParameter("Give either image or reference_images.")
 
     def _build(self, task: str, kind: Any, *, parameter: str) -> Pipeline:
         with self._lock:

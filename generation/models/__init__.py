@@ -5,7 +5,9 @@ from generation.models.batch import Batch
 from generation.models.device import Device
 from generation.models.diffusion_model import DiffusionModel
 from generation.models.generation import Generation
+from generation.models.generation_input import GenerationInput, Role
 from generation.models.image import Image
+from generation.models.input import Input
 from generation.models.limits import UserLimits
 from generation.models.usage import DailyUsage
 from generation.models.webhook import WebhookAccount, WebhookDelivery, WebhookEvent
@@ -17,7 +19,10 @@ __all__ = [
     "Device",
     "DiffusionModel",
     "Generation",
+    "GenerationInput",
     "Image",
+    "Input",
+    "Role",
     "UserLimits",
     "WebhookAccount",
     "WebhookDelivery",

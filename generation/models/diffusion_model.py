@@ -8,6 +8,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 
 from generation.conf import configuration
+from generation.engines.abilities import Abilities, read_abilities
 from generation.engines.schedulers import SCHEDULERS, compatible_with
 from generation.engines.types import ModelSource
 
@@ -89,6 +90,11 @@ class DiffusionModel(models.Model):
         """What an engine needs to load this model."""
         source = str(self.folder or self.source)
         return ModelSource(slug=self.slug, source=source, revision=self.revision or None, dtype=self.dtype)
+
+    @property
+    def abilities(self) -> Abilities:
+        """What a generation can begin with: read from the model's folder; unknown for a hub id."""
+        return Abilities() if self.folder is None else read_abilities(self.folder)
 
     @property
     def schedulers(self) -> tuple[str, ...]:

@@ -60,9 +60,9 @@ class Generation(models.Model):
     seed = models.BigIntegerField(help_text="Image i is drawn from seed + i.")
     num_images = models.PositiveSmallIntegerField(default=1)
     scheduler = models.CharField(max_length=40, blank=True, help_text="Empty: the model's own.")
-    is_reproducible = models.BooleanField(
-        default=False, help_text="The same bits each time on the same kind of device, whatever else runs there."
-    )
+    strength = models.FloatField(null=True, help_text="The share of the steps that redraw the image.")
+    has_inputs = models.BooleanField(default=False, help_text="Whether it begins with pictures: `inputs`.")
+    is_reproducible = models.BooleanField(default=False, help_text="The same bits each time on a kind of device.")
     image_format = models.CharField(max_length=10, default="png")
     priority = models.SmallIntegerField(default=0)
     api_key = models.CharField(
@@ -84,6 +84,7 @@ class Generation(models.Model):
     fingerprint = models.CharField(max_length=64, blank=True, help_text="The SHA-256 of what was asked for.")
     webhook_url = models.CharField(max_length=2000, blank=True)
     webhook_events = models.JSONField(default=list)
+    webhook_words = models.CharField(max_length=300, blank=True, help_text="A dialect and our address in it; or ours.")
     deadline_at = models.DateTimeField(null=True, help_text="Cancelled if it has not ended by then.")
     cancel_reason = models.CharField(max_length=10, choices=CANCEL_REASON_CHOICES, blank=True)
 
@@ -156,11 +157,10 @@ class Generation(models.Model):
     def claim(self, *, device: Device, dispatch_no: int) -> Attempt | None:
         """Start an attempt on `device`; None if the dispatch is stale, cancelled, or meant for another device."""
         token = uuid4()
-        meant_for_it = Q(pinned_to=None) | Q(pinned_to=device)
         with transaction.atomic():
             is_mine = self._move(
                 CLAIM,
-                meant_for_it & Q(dispatch_no=dispatch_no),
+                Q(dispatch_no=dispatch_no) & (Q(pinned_to=None) | Q(pinned_to=device)),
                 claim_token=token,
                 lease_until=Now() + configuration().lease,
                 started_at=Now(),

@@ -9,7 +9,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from generation.lifecycle import Outcome, Status
-from generation.models import Generation
+from generation.models import Generation, Role
 from tests import factories
 
 LIST = "/admin/generation/generation/"
@@ -106,6 +106,27 @@ def test_the_page_of_one_shows_its_images_full_size_with_seed_and_download(opera
     assert re.search(rf'<img src="{source}"[^>]*width="64" height="64"', page)
     assert f'download="{image.download_name}"' in page
     assert "seed 7" in page
+
+
+def test_the_page_of_one_shows_what_it_began_with(operator, user):
+    generation = factories.make_generation(has_inputs=True)
+    earlier, stored = factories.make_generation(status=Status.SUCCEEDED), factories.make_input()
+    generation.inputs.create(role=Role.IMAGE, earlier_generation_id=earlier.pk, earlier_index=0, sha256="0")
+    generation.inputs.create(role=Role.MASK, input=stored, sha256=stored.sha256)
+
+    html = operator.get(url(generation)).content.decode()
+
+    assert f'<img src="{reverse("generation-image", args=[earlier.pk, 0])}" alt="image"' in html
+    assert f'<img src="{reverse("input-file", args=[stored.pk])}" alt="mask"' in html
+
+
+def test_a_retry_whose_picture_is_gone_says_so(operator, user, said):
+    generation = factories.make_generation(status=Status.FAILED, has_inputs=True)
+    generation.inputs.create(role=Role.IMAGE, earlier_generation_id=generation.pk, earlier_index=0, sha256="0")
+
+    response = operator.post(url(generation, "retry"), DIALOG)
+
+    assert "There is no image 0" in said(response)[0]
 
 
 def test_the_timeline_tells_what_happened_in_order(operator):

@@ -5,6 +5,7 @@ from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 
 from generation.lifecycle import Status
+from generation.models import Role
 from tests import factories
 
 LIST = "/admin/auth/user/"
@@ -23,6 +24,17 @@ def test_with_a_user_go_the_files(operator, user, image):
 
     assert not User.objects.filter(pk=user.pk).exists()
     assert not default_storage.exists(image.file.name)
+
+
+def test_with_a_user_go_the_inputs_too(operator, user, model):
+    stored = factories.make_input(owner=user)
+    generation = factories.make_generation(owner=user, status=Status.FAILED, has_inputs=True)
+    generation.inputs.create(role=Role.IMAGE, input=stored, sha256=stored.sha256)
+
+    operator.post(f"{LIST}{user.pk}/delete/", {"post": "yes"})
+
+    assert not User.objects.filter(pk=user.pk).exists()
+    assert not default_storage.exists(stored.file.name)
 
 
 def test_with_many_users_go_their_files(operator, user, image):

@@ -2,6 +2,7 @@
 
 import inspect
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,15 @@ from PIL import Image
 
 from generation.engines.errors import UnsupportedParameter
 from tests.engines.company import HEIGHT, ROUNDING, WIDTH, counting_rows, differences, draw_at_once
-from tests.engines.models import FAMILIES, family_engine, ignore, make_request, open_engine
+from tests.engines.models import (
+    FAMILIES,
+    SHIPPED,
+    family_engine,
+    ignore,
+    make_request,
+    open_engine,
+    shipped_engine,
+)
 
 KINDS = ["image", "image and mask"]
 TASKS = {"image": AutoPipelineForImage2Image, "image and mask": AutoPipelineForInpainting}
@@ -84,6 +93,20 @@ def test_where_the_mask_is_not_set_the_image_stays_and_elsewhere_the_prompt_tell
 
     change = np.abs(red.astype(int) - green)[0].mean(axis=(0, 2))
     assert change[: WIDTH // 2 - 16].mean() < change[WIDTH // 2 + 16 :].mean() / 4
+
+
+@pytest.mark.parametrize("can_share", [True, False])
+def test_the_shipped_model_paints_where_the_mask_is_set_though_its_latents_have_8_channels(can_share, monkeypatch):
+    engine = shipped_engine()
+    model = engine._models[SHIPPED.slug]
+    monkeypatch.setattr(model, "verdict", replace(model.verdict, can_share=can_share))
+    image, mask = make_image(), make_mask()
+    size = {"width": WIDTH, "height": HEIGHT, "num_inference_steps": 6}
+
+    painted = engine.generate(make_request(image=image, mask=mask, strength=1.0, **size), on_step=ignore).pixels[0]
+
+    change = np.abs(painted.astype(int) - image).mean(axis=(0, 2))
+    assert change[: WIDTH // 2 - 16].mean() < change[WIDTH // 2 + 16 :].mean() / 3
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -13,6 +13,7 @@ HEAVY = {"torch", "diffusers", "transformers", "numpy", "django", "celery"}
 @pytest.mark.parametrize(
     "module",
     [
+        "generation.engines.abilities",
         "generation.engines.types",
         "generation.engines.errors",
         "generation.engines.schedulers",

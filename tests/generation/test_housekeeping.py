@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 
 from generation import dispatch, housekeeping, storage
 from generation.lifecycle import Outcome, Status
-from generation.models import Attempt, Generation
+from generation.models import Attempt, Generation, GenerationInput, Input, Role
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -82,3 +82,61 @@ def test_files_of_the_attempt_that_succeeded_are_kept(model):
     housekeeping.remove_stray_files()
 
     assert default_storage.exists(image.file.name)
+
+
+def used(stored: Input) -> Generation:
+    """A generation that begins with it."""
+    generation = factories.make_generation(has_inputs=True)
+    GenerationInput.objects.create(generation=generation, role=Role.IMAGE, input=stored, sha256=stored.sha256)
+    return generation
+
+
+def over() -> Now:
+    """An end that was a minute ago."""
+    return Now() - timedelta(minutes=1)
+
+
+def test_an_input_that_nobody_used_goes_with_its_file_when_its_time_is_over(user):
+    old, young = factories.make_input(expires_at=over()), factories.make_input()
+
+    assert housekeeping.remove_expired_inputs() == 1
+
+    assert list(Input.objects.all()) == [young]
+    assert not default_storage.exists(old.file.name)
+
+
+def test_an_input_that_a_generation_has_stays_and_is_looked_at_again_later(model, user):
+    stored = factories.make_input(expires_at=over())
+    used(stored)
+
+    assert housekeeping.remove_expired_inputs() == 0
+
+    assert default_storage.exists(stored.file.name)
+    assert not Input.objects.expired().exists()
+
+
+def test_an_input_goes_after_the_last_generation_that_had_it(model, user):
+    stored = factories.make_input(expires_at=over())
+    generation = used(stored)
+    generation.delete()
+
+    assert housekeeping.remove_expired_inputs() == 1
+
+
+def test_an_input_whose_file_cannot_be_removed_is_tried_again(monkeypatch, user):
+    factories.make_input(expires_at=over())
+
+    def refuse(name):
+        raise OSError("away")
+
+    with monkeypatch.context() as away:
+        away.setattr(default_storage, "delete", refuse)
+        assert housekeeping.remove_expired_inputs() == 0
+
+    assert housekeeping.remove_expired_inputs() == 1
+
+
+def test_an_upload_that_never_came_to_its_end_goes_too(user):
+    factories.make_input(stored_at=None, expires_at=over())
+
+    assert housekeeping.remove_expired_inputs() == 1

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import boto3
@@ -13,10 +14,14 @@ import pytest
 from botocore.config import Config
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
+from django.utils import timezone
 
-from generation import operations, storage
+from generation import housekeeping, input_pixels, inputs, operations, storage
+from generation.input_pixels import InputLost
 from generation.lifecycle import Status
-from tests import factories
+from generation.parameters import Wishes
+from generation.sources import StoredInput, Upload
+from tests import factories, pictures
 from tests.ports import free_port
 
 BUCKET = "pictures"
@@ -163,3 +168,38 @@ def test_what_an_attempt_stored_can_be_removed_without_listing(s3, user):
     storage.remove_attempt(attempt)
 
     assert not default_storage.exists(name)
+
+
+def test_an_upload_goes_there_and_comes_to_the_worker(s3, user, model):
+    stored = inputs.upload(Upload(pictures.png(size=(64, 64))), owner=user)
+    generation = operations.submit(Wishes(prompt="a red apple", image=StoredInput(stored.pk)), owner=user)
+
+    pixels = input_pixels.fetch(generation)
+
+    assert tuple(pixels.image[0, 0]) == (220, 20, 60)
+
+
+def test_an_upload_whose_object_is_gone_is_lost(s3, user, model):
+    stored = inputs.upload(Upload(pictures.png()), owner=user)
+    generation = operations.submit(Wishes(prompt="a red apple", image=StoredInput(stored.pk)), owner=user)
+    default_storage.delete(stored.file.name)
+
+    with pytest.raises(InputLost):
+        input_pixels.fetch(generation)
+
+
+def test_an_upload_leads_to_its_bytes_by_redirect_too(s3, client_of, user, settings):
+    settings.IMAGE_DELIVERY = "redirect"
+    stored = inputs.upload(Upload(pictures.png()), owner=user)
+
+    response = client_of(user).get(f"/api/inputs/{stored.pk}/file/")
+
+    assert httpx.get(response["Location"]).content == storage.read(stored.file.name)
+
+
+def test_an_expired_upload_is_removed(s3, user):
+    stored = factories.make_input(owner=user, expires_at=timezone.now() - timedelta(minutes=1))
+
+    housekeeping.remove_expired_inputs()
+
+    assert not default_storage.exists(stored.file.name)

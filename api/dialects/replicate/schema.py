@@ -1,0 +1,50 @@
+"""The requests of Replicate's predictions API, and the inputs that our models have."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+FORMATS = ("png", "webp", "jpeg", "jpg")
+EVENTS = ("start", "output", "logs", "completed")
+
+
+class Input(serializers.Serializer[dict[str, Any]]):
+    """What Replicate's models for images commonly take. Other names are ignored, as Replicate does."""
+
+    prompt = serializers.CharField()
+    negative_prompt = serializers.CharField(required=False, allow_blank=True, allow_null=True)
+    image = serializers.CharField(required=False, allow_null=True)
+    mask = serializers.CharField(required=False, allow_null=True)
+    reference_images = serializers.ListField(child=serializers.CharField(), required=False)
+    prompt_strength = serializers.FloatField(required=False, allow_null=True)
+    strength = serializers.FloatField(required=False, allow_null=True)
+    width = serializers.IntegerField(required=False, allow_null=True)
+    height = serializers.IntegerField(required=False, allow_null=True)
+    num_outputs = serializers.IntegerField(required=False, allow_null=True)
+    num_inference_steps = serializers.IntegerField(required=False, allow_null=True)
+    guidance_scale = serializers.FloatField(required=False, allow_null=True)
+    seed = serializers.IntegerField(required=False, allow_null=True)
+    scheduler = serializers.CharField(required=False, allow_null=True)
+    output_format = serializers.ChoiceField(choices=FORMATS, required=False, allow_null=True)
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        """The members that are known and not null."""
+        values = super().to_internal_value(data)
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class PredictionRequest(serializers.Serializer[dict[str, Any]]):
+    """The body of a new prediction. `stream` is taken: every prediction has a stream here."""
+
+    input = Input()
+    version = serializers.CharField(required=False, allow_null=True)
+    webhook = serializers.CharField(required=False, allow_null=True)
+    webhook_events_filter = serializers.ListField(
+        child=serializers.ChoiceField(choices=EVENTS), required=False, allow_null=True
+    )
+
+
+class FileRequest(serializers.Serializer[dict[str, Any]]):
+    """The form of a file."""
+
+    content = serializers.FileField()

@@ -1,0 +1,332 @@
+"""fal's own client, unmodified, against a running service, through TLS: it speaks nothing else."""
+
+import importlib
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from types import ModuleType
+
+import httpx
+import pytest
+import replicate
+import trustme
+import uvicorn
+
+from generation.engines.errors import OutOfMemory
+from generation.lifecycle import Status
+from generation.models import Generation, WebhookEvent
+from generation.webhooks import payload
+from project.asgi import application
+from tests import factories, pictures
+from tests.ports import free_port
+
+APP = "pictor/fluent-emoji-256"
+SMALL = {"prompt": "a red apple", "num_inference_steps": 3, "image_size": {"width": 64, "height": 64}}
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """An authority of our own, for certificates."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def host(service, settings, authority, tmp_path, monkeypatch) -> Iterator[str]:
+    """A TLS listener in front of the same application, on a port of its own."""
+    port = free_port()
+    settings.FAL_HOST = f"localhost:{port}"
+    certificate = authority.issue_cert("localhost")
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("NO_PROXY", "*")
+    config = uvicorn.Config(
+        application, port=port, lifespan="off", log_level="warning", ssl_certfile=str(tmp_path / "server.pem"),
+        timeout_graceful_shutdown=5,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    transport = httpx.HTTPTransport(retries=20, verify=str(tmp_path / "ca.pem"))
+    with httpx.Client(transport=transport) as http:
+        http.get(f"https://localhost:{port}/nothing")
+    yield f"localhost:{port}"
+    server.should_exit = server.force_exit = True  # or it waits for connections that the client keeps open
+    thread.join()
+
+
+@pytest.fixture
+def fal(host, service, monkeypatch) -> ModuleType:
+    """The client, imported with the environment that its manual names: it reads its host at import."""
+    monkeypatch.setenv("FAL_QUEUE_RUN_HOST", host)
+    monkeypatch.setenv("FAL_RUN_HOST", host)
+    monkeypatch.setenv("FAL_KEY", service.key)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "fal_client"]:
+        monkeypatch.delitem(sys.modules, name)
+    return importlib.import_module("fal_client")
+
+
+def test_subscribe_waits_for_the_pictures(fal):
+    result = fal.subscribe(APP, arguments=SMALL | {"seed": 7})
+
+    (image,) = result["images"]
+    fetched = httpx.get(image["url"])
+    assert (result["seed"], result["prompt"]) == (7, "a red apple")
+    assert (image["width"], image["height"], image["content_type"]) == (64, 64, "image/png")
+    assert fetched.headers["content-type"] == "image/png"
+
+
+def test_submit_says_where_to_ask_on(fal, service):
+    service.hold()
+
+    handle = fal.submit(APP, arguments=SMALL)
+
+    status = handle.status()
+    assert isinstance(status, fal.Queued)
+    assert status.position == 0
+    service.let_go()
+    assert len(handle.get()["images"]) == 1
+
+
+def test_the_place_in_the_queue_begins_at_0(fal, service):
+    service.hold()
+    fal.submit(APP, arguments=SMALL)
+
+    second = fal.submit(APP, arguments=SMALL)
+
+    assert second.status().position == 1
+
+
+def test_events_go_from_the_queue_to_completed(fal, service):
+    service.hold()
+    handle = fal.submit(APP, arguments=SMALL)
+    threading.Timer(0.5, service.let_go).start()
+
+    seen = [type(status) for status in handle.iter_events(with_logs=True)]
+
+    assert seen[0] is fal.Queued
+    assert seen[-1] is fal.Completed
+
+
+def test_in_progress_has_logs_if_asked_for(fal, service):
+    go_on = threading.Event()
+    service.worker.runtime.at_step = lambda step: go_on.wait(20) if step == 3 else None
+    handle = fal.submit(APP, arguments=SMALL)
+    while not Generation.objects.filter(status=Status.RUNNING).exists():
+        pass
+    Generation.objects.update(step=2)  # the heartbeat's part
+
+    without, with_logs = handle.status(), handle.status(with_logs=True)
+    go_on.set()
+
+    assert isinstance(without, fal.InProgress)
+    assert without.logs is None
+    assert "2/3" in with_logs.logs[0]["message"]
+
+
+def test_status_and_result_by_id(fal):
+    handle = fal.submit(APP, arguments=SMALL)
+    handle.get()
+
+    status = fal.status(APP, handle.request_id)
+
+    assert status.metrics["inference_time"] > 0
+    assert len(fal.result(APP, handle.request_id)["images"]) == 1
+
+
+def test_all_arguments_arrive(fal, service):
+    asked = {"negative_prompt": "blue", "seed": 1, "guidance_scale": 3.5, "num_inference_steps": 2, "num_images": 2}
+
+    fal.subscribe(APP, arguments={**SMALL, **asked, "output_format": "webp", "enable_safety_checker": True})
+
+    (request,) = service.worker.runtime.requests
+    assert {name: getattr(request, name) for name in asked} == asked
+    assert Generation.objects.get().image_format == "webp"
+
+
+def test_a_size_may_have_a_name(fal, service):
+    fal.subscribe(APP, arguments=SMALL | {"image_size": "square"})
+
+    assert (service.worker.runtime.requests[0].width, service.worker.runtime.requests[0].height) == (512, 512)
+
+
+def test_the_task_in_a_path_is_no_part_of_the_models_name(fal, service):
+    image = fal.encode(pictures.png(size=(64, 64)), "image/png")
+
+    fal.subscribe(f"{APP}/image-to-image", arguments={"prompt": "a pear", "image_url": image, "strength": 0.5})
+
+    assert service.worker.runtime.requests[0].strength == 0.5
+
+
+def test_a_result_can_be_the_next_ones_image(fal, service):
+    first = fal.subscribe(APP, arguments=SMALL)
+
+    fal.subscribe(APP, arguments={"prompt": "a pear", "image_url": first["images"][0]["url"]})
+
+    assert service.worker.runtime.requests[1].image.shape == (64, 64, 3)
+
+
+def test_low_priority_waits_for_all_others(fal, service):
+    service.hold()
+
+    fal.submit(APP, arguments=SMALL, priority="low")
+
+    assert Generation.objects.get().priority == -1
+
+
+def test_cancel_takes_it_out_of_the_queue(fal, service):
+    service.hold()
+    handle = fal.submit(APP, arguments=SMALL)
+
+    handle.cancel()
+
+    status = handle.status()
+    assert isinstance(status, fal.Completed)
+    assert status.error_type == "client_cancelled"
+    with pytest.raises(fal.FalClientHTTPError) as raised:
+        handle.get()
+    assert (raised.value.status_code, raised.value.error_type) == (499, "client_cancelled")
+
+
+def test_cancel_of_what_is_over_is_refused(fal):
+    handle = fal.submit(APP, arguments=SMALL)
+    handle.get()
+
+    with pytest.raises(fal.FalClientHTTPError) as raised:
+        handle.cancel()
+
+    assert (raised.value.status_code, raised.value.response.json()["status"]) == (400, "ALREADY_COMPLETED")
+
+
+def test_a_subscriber_whose_patience_ends_cancels(fal, service):
+    service.hold()
+
+    with pytest.raises(fal.FalClientTimeoutError):
+        fal.subscribe(APP, arguments=SMALL, client_timeout=1.5)
+
+    while Generation.objects.get().status != Status.CANCELLED:
+        pass
+
+
+def test_a_failure_is_completed_with_an_error(fal, service):
+    def fail(step: int) -> None:
+        raise OutOfMemory("The picture is too large for this device.")
+
+    service.worker.runtime.at_step = fail
+    handle = fal.submit(APP, arguments=SMALL)
+
+    with pytest.raises(fal.FalClientHTTPError, match="too large") as raised:
+        handle.get()
+
+    assert (raised.value.status_code, raised.value.error_type) == (500, "out_of_memory")
+    assert "too large" in handle.status().error
+
+
+@pytest.mark.parametrize(
+    ("app", "change", "place"),
+    [
+        (APP, {"image_size": {"width": 100, "height": 64}}, "image_size"),
+        (APP, {"image_size": "huge"}, "image_size"),
+        (APP, {"prompt": ""}, "prompt"),
+        (APP, {"image_url": "http://169.254.169.254/"}, "image_url"),
+        ("pictor/none", {}, "model"),
+    ],
+)
+def test_a_request_that_cannot_be_served_names_its_place(fal, app, change, place):
+    with pytest.raises(fal.FalClientHTTPError) as raised:
+        fal.submit(app, arguments=SMALL | change)
+
+    assert raised.value.status_code == 422
+    assert raised.value.response.json()["detail"][0]["loc"] == ["body", place]
+
+
+def test_a_wrong_key_is_refused(fal):
+    with pytest.raises(fal.FalClientHTTPError) as raised:
+        fal.SyncClient(key="pictor_wrong").submit(APP, arguments=SMALL)
+
+    assert raised.value.status_code == 401
+
+
+def test_the_status_can_be_streamed(fal, service, host):
+    handle = fal.submit(APP, arguments=SMALL)
+
+    with httpx.stream("GET", f"{handle.status_url}/stream", headers={"Authorization": f"Key {service.key}"}) as answer:
+        lines = [line for line in answer.iter_lines() if line.startswith("data: ")]
+
+    assert '"status": "COMPLETED"' in lines[-1]
+
+
+@pytest.mark.parametrize(("fails", "status"), [(False, "OK"), (True, "ERROR")])
+def test_a_webhook_tells_the_end_in_fals_words(fal, service, settings, fails, status):
+    settings.WEBHOOKS_MAY_BE_PRIVATE = True
+
+    def fail(step: int) -> None:
+        raise OutOfMemory("The picture is too large for this device.")
+
+    if fails:
+        service.worker.runtime.at_step = fail
+    handle = fal.submit(APP, arguments=SMALL, webhook_url="http://127.0.0.1:9/hook")
+    list(handle.iter_events())
+
+    body = json.loads(payload.body_of(WebhookEvent.objects.get()))
+
+    assert (body["request_id"], body["status"]) == (handle.request_id, status)
+    if fails:
+        assert "too large" in body["error"]
+    else:
+        assert httpx.get(body["payload"]["images"][0]["url"]).status_code == 200
+
+
+def test_what_replicates_client_made_is_cancelled_here(fal, service):
+    service.hold()
+    client = replicate.Client(api_token=service.key, base_url=f"{service.address}/replicate")
+    prediction = client.predictions.create(version="fluent-emoji-256", input={"prompt": "a red apple"})
+
+    fal.cancel(APP, prediction.id)
+
+    prediction.reload()
+    assert prediction.status == "canceled"
+
+
+def test_the_status_codes_are_those_of_fals_queue(fal, service):
+    service.hold()
+    handle = fal.submit(APP, arguments=SMALL)
+    with httpx.Client(headers={"Authorization": f"Key {service.key}"}) as http:
+        waiting = http.get(handle.status_url, params={"logs": 1})
+        too_early = http.get(handle.response_url)
+        service.let_go()
+        handle.get()
+        completed = http.get(handle.status_url)
+
+    assert (waiting.status_code, waiting.json()["status"]) == (202, "IN_QUEUE")
+    assert too_early.status_code == 400
+    assert (completed.status_code, completed.json()["status"], completed.json()["logs"]) == (200, "COMPLETED", None)
+
+
+def test_cancel_asks_what_runs_to_stop(fal, service):
+    go_on = threading.Event()
+    service.worker.runtime.at_step = lambda step: go_on.wait(20)
+    handle = fal.submit(APP, arguments=SMALL)
+    while not Generation.objects.filter(status=Status.RUNNING).exists():
+        pass
+
+    answer = httpx.put(handle.cancel_url, headers={"Authorization": f"Key {service.key}"})
+    go_on.set()
+
+    assert (answer.status_code, answer.json()["status"]) == (202, "CANCELLATION_REQUESTED")
+
+
+def test_a_request_of_somebody_else_is_not_there(fal, stranger, service):
+    theirs = factories.make_generation(owner=stranger)
+
+    with pytest.raises(fal.FalClientHTTPError) as raised:
+        fal.cancel(APP, str(theirs.pk))
+
+    assert (raised.value.status_code, raised.value.error_type) == (404, "not_found")
+
+
+def test_the_api_is_not_on_fals_host(fal, host, service):
+    answer = httpx.get(f"https://{host}/api/generations/", headers={"Authorization": f"Key {service.key}"})
+
+    assert answer.status_code in (404, 405)
