@@ -17,6 +17,7 @@ class Configuration:
     beat_seconds: float
     sweep_seconds: float
     redispatch: timedelta
+    longest_wait: timedelta
     max_attempts: int
     slots: dict[str, int]
     hang_seconds: float
@@ -33,6 +34,7 @@ def configuration() -> Configuration:
         beat_seconds=settings.BEAT_SECONDS,
         sweep_seconds=settings.SWEEP_SECONDS,
         redispatch=timedelta(seconds=settings.REDISPATCH_SECONDS),
+        longest_wait=timedelta(seconds=settings.LONGEST_WAIT_SECONDS),
         max_attempts=settings.MAX_ATTEMPTS,
         slots={"cuda": settings.GPU_SLOTS, "cpu": settings.CPU_SLOTS},
         hang_seconds=settings.HANG_SECONDS,

@@ -71,8 +71,7 @@ def publish_all(generations: Iterable[Generation]) -> int:
 
 def window(model: DiffusionModel) -> int:
     """How many messages of `model` the broker should hold, so that no slot runs dry between two runs."""
-    at_once = sum(device.at_once(model) for device in Device.objects.alive().serving(model))
-    return max(SMALLEST_WINDOW, WINDOW_PER_SLOT * at_once)
+    return max(SMALLEST_WINDOW, WINDOW_PER_SLOT * Device.objects.slots_for(model))
 
 
 def publish(generation: Generation) -> bool:

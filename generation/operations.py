@@ -5,7 +5,7 @@ import secrets
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 
-from generation import dispatch, storage
+from generation import dispatch, line, storage
 from generation.errors import AlreadyFinished, InvalidParameters, NotFinished, NotRetryable
 from generation.lifecycle import Status
 from generation.models import Device, Generation
@@ -27,6 +27,7 @@ def submit(wishes: Wishes, *, owner: AbstractBaseUser, pinned_to: Device | None 
     with transaction.atomic():
         generation = Generation(owner_id=owner.pk, pinned_to=pinned_to, **values)
         generation.total_steps = generation.num_inference_steps
+        line.join(generation)
         generation.save(force_insert=True)
         transaction.on_commit(lambda: dispatch.send_off(generation), robust=True)
     return generation

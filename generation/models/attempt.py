@@ -33,6 +33,9 @@ class Attempt(models.Model):
     claim_token = models.UUIDField(unique=True)
     device = models.ForeignKey(Device, on_delete=models.SET_NULL, null=True, related_name="attempts")
     worker = models.CharField(max_length=250, help_text="The device's name at that time, kept if its row goes.")
+    process = models.UUIDField(
+        null=True, help_text="Drawn by its worker at its start: what dies with it dies together."
+    )
     started_at = models.DateTimeField(db_default=Now())
     ended_at = models.DateTimeField(null=True)
     outcome = models.CharField(max_length=10, choices=OUTCOME_CHOICES, default=Outcome.RUNNING)
@@ -48,6 +51,10 @@ class Attempt(models.Model):
 
     class Meta:
         ordering = ["number"]
+        indexes = [
+            models.Index(fields=["outcome", "files_removed_at", "ended_at"], name="attempts_with_stray_files"),
+            models.Index(fields=["process", "outcome"], name="attempts_of_a_process"),
+        ]
         constraints = [models.UniqueConstraint(fields=["generation", "number"], name="attempts_are_numbered")]
 
     def __str__(self) -> str:

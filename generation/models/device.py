@@ -19,8 +19,12 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         return self.filter(heartbeat_at__gt=Now() - SILENT_AFTER)
 
     def serving(self, model: DiffusionModel) -> "DeviceQuerySet":
-        """Those that take generations of `model`: not drained, and assigned to it or to everything."""
-        return self.filter(Q(serves=model) | Q(serves=None), is_drained=False).distinct()
+        """Those that take generations of `model`: fit for use, and assigned to it or to everything."""
+        return self.filter(Q(serves=model) | Q(serves=None), is_drained=False, quarantined_at=None).distinct()
+
+    def slots_for(self, model: DiffusionModel) -> int:
+        """How many generations of `model` all living devices take at once."""
+        return sum(device.at_once(model) for device in self.alive().serving(model))
 
 
 class Device(models.Model):
@@ -41,6 +45,11 @@ class Device(models.Model):
         DiffusionModel, blank=True, help_text="Models that it should serve; none chosen means all of them."
     )
     is_drained = models.BooleanField(default=False, help_text="Takes no new generations while this is set.")
+    quarantined_at = models.DateTimeField(null=True, help_text="Since when it takes none, for it loses them.")
+    quarantine_reason = models.TextField(blank=True)
+    trusted_from = models.DateTimeField(
+        null=True, help_text="When it left quarantine; what it lost before is forgiven."
+    )
 
     objects = DeviceQuerySet.as_manager()
 
@@ -57,6 +66,6 @@ class Device(models.Model):
 
     def models_to_serve(self) -> DiffusionModelQuerySet:
         """The models whose generations this device takes: disabled ones too, for what was accepted before."""
-        if self.is_drained:
+        if self.is_drained or self.quarantined_at is not None:
             return DiffusionModel.objects.none()
         return self.serves.all() if self.serves.exists() else DiffusionModel.objects.all()

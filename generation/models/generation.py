@@ -1,9 +1,8 @@
 """A generation: what a user asked for, where it is, and the only verbs that move it on."""
 
 from collections.abc import Iterable
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from django.conf import settings
 from django.db import models, transaction
@@ -18,6 +17,7 @@ from generation.lifecycle import (
     FAIL,
     FINISHED,
     RELEASE,
+    SEEN_BY_CHOICES,
     STATUS_CHOICES,
     SUCCEED,
     WITHDRAW,
@@ -58,6 +58,8 @@ class Generation(models.Model):
     )
     image_format = models.CharField(max_length=10, default="png")
     priority = models.SmallIntegerField(default=0)
+    rank = models.SmallIntegerField(default=0, help_text="Lower goes first: -priority, until it has waited too long.")
+    turn_at = models.DateTimeField(db_default=Now(), help_text="Its place among those of its rank; `line` sets it.")
     pinned_to = models.ForeignKey(Device, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
 
     status = models.CharField(max_length=10, choices=STATUS_CHOICES, default=Status.QUEUED)
@@ -65,6 +67,9 @@ class Generation(models.Model):
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     cancel_requested_at = models.DateTimeField(null=True)
+    cancel_seen_by = models.CharField(max_length=10, choices=SEEN_BY_CHOICES, blank=True)
+    device_freed_at = models.DateTimeField(null=True, help_text="When a cancelled one had left its device.")
+    expired_at = models.DateTimeField(null=True, help_text="When its images were removed, for they were old.")
     step = models.PositiveIntegerField(default=0)
     total_steps = models.PositiveIntegerField()
     error_code = models.CharField(max_length=50, blank=True)
@@ -77,6 +82,7 @@ class Generation(models.Model):
     load_count = models.PositiveIntegerField(
         default=0, help_text="Loads of its model begun for it since the last claim."
     )
+    runs_alone = models.BooleanField(default=False, help_text="Its worker died while it held others too.")
     claim_token = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
 
@@ -88,7 +94,11 @@ class Generation(models.Model):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["owner", "-id"], name="generations_of_an_owner"),
-            models.Index(fields=["status", "model", "-priority", "id"], name="generations_in_line"),
+            models.Index(fields=["owner", "model", "rank", "turn_at"], name="turns_of_an_owner"),
+            models.Index(fields=["status", "model", "pinned_to", "rank", "turn_at", "id"], name="generations_in_line"),
+            models.Index(fields=["status", "model", "dispatched_at"], name="generations_at_the_broker"),
+            models.Index(fields=["expired_at", "finished_at"], name="generations_by_age"),
+            models.Index(fields=["redispatch_at"], name="generations_overdue", condition=~Q(redispatch_at=None)),
             models.Index(fields=["claim_token"], name="generations_by_claim", condition=~Q(claim_token=None)),
         ]
 
@@ -128,6 +138,10 @@ class Generation(models.Model):
             Q(status=Status.QUEUED, dispatch_no=self.dispatch_no), dispatched_at=None, redispatch_at=None
         )
 
+    def hurry(self, rank: int) -> bool:
+        """Put it into another rank, behind those that are there already; False if it no longer waits."""
+        return self._update(Q(status=Status.QUEUED, dispatched_at=None), rank=rank, turn_at=Now())
+
     def note_load(self) -> None:
         """Count that a worker begins to load the model for it: one that dies of that can never claim it."""
         self._update(Q(status=Status.QUEUED), load_count=F("load_count") + 1)
@@ -146,6 +160,7 @@ class Generation(models.Model):
                 step=0,
                 attempt_count=F("attempt_count") + 1,
                 load_count=0,
+                redispatch_at=None,
             )
             if not is_mine:
                 return None
@@ -267,22 +282,3 @@ class Generation(models.Model):
                 else:
                     setattr(self, name, value)
         return is_changed
-
-
-def beat(steps: dict[UUID, tuple[int, int]], *, lease: timedelta) -> dict[UUID, bool]:
-    """Renew the lease of every claim in `steps` (claim token -> step and total) and note its progress.
-
-    Returns, for each claim that still holds, whether its cancel was requested; lost claims are missing.
-    """
-    held = Generation.objects.running().filter(claim_token__in=steps)
-    by_claim = {
-        field: models.Case(
-            *(models.When(claim_token=token, then=models.Value(pair[place])) for token, pair in steps.items()),
-            default=F(field),
-            output_field=models.PositiveIntegerField(),
-        )
-        for place, field in enumerate(("step", "total_steps"))
-    }
-    held.update(lease_until=Now() + lease, **by_claim)
-    cancels = dict(held.values_list("claim_token", "cancel_requested_at"))
-    return {token: cancels[token] is not None for token in steps if token in cancels}

@@ -7,7 +7,7 @@ from django.db.models.functions import Now
 
 from generation.lifecycle import Outcome, Status
 from generation.models import Attempt, Generation
-from generation.models.generation import beat
+from generation.models.leases import beat
 from tests import factories
 
 pytestmark = pytest.mark.django_db

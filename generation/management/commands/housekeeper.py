@@ -6,10 +6,9 @@ from threading import Event
 from typing import Any
 
 from django.core.management.base import BaseCommand
-from django.db import Error, connection
 
 from generation.conf import configuration
-from generation.housekeeping import CHORES
+from generation.housekeeping import do_chores
 
 logger = logging.getLogger(__name__)
 
@@ -25,15 +24,3 @@ class Command(BaseCommand):
         logger.info("The housekeeper is at work.")
         while not stopped.wait(configuration().sweep_seconds):
             do_chores()
-
-
-def do_chores() -> None:
-    """Every chore once; one that fails keeps none of the others from being done."""
-    for chore in CHORES:
-        try:
-            chore()
-        except Error as error:
-            logger.warning("%s waits, the database answers: %s", chore.__name__, error)
-            connection.close()
-        except Exception:
-            logger.exception("%s failed; it is tried again.", chore.__name__)

@@ -1,0 +1,29 @@
+"""Leases of running generations: renewed all at once, by one UPDATE of the worker that holds them."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from django.db import models
+from django.db.models import F
+from django.db.models.functions import Now
+
+from generation.models.generation import Generation
+
+
+def beat(steps: dict[UUID, tuple[int, int]], *, lease: timedelta) -> dict[UUID, bool]:
+    """Renew the lease of every claim in `steps` (claim token -> step and total) and note its progress.
+
+    Returns, for each claim that still holds, whether its cancel was requested; lost claims are missing.
+    """
+    held = Generation.objects.running().filter(claim_token__in=steps)
+    by_claim = {
+        field: models.Case(
+            *(models.When(claim_token=token, then=models.Value(pair[place])) for token, pair in steps.items()),
+            default=F(field),
+            output_field=models.PositiveIntegerField(),
+        )
+        for place, field in enumerate(("step", "total_steps"))
+    }
+    held.update(lease_until=Now() + lease, **by_claim)
+    cancels = dict(held.values_list("claim_token", "cancel_requested_at"))
+    return {token: cancels[token] is not None for token in steps if token in cancels}
