@@ -21,6 +21,8 @@ class Configuration:
     max_attempts: int
     slots: dict[str, int]
     hang_seconds: float
+    retention: timedelta | None
+    keeps_rows: bool
     engine_dir: Path
     compiles: bool
 
@@ -38,6 +40,8 @@ def configuration() -> Configuration:
         max_attempts=settings.MAX_ATTEMPTS,
         slots={"cuda": settings.GPU_SLOTS, "cpu": settings.CPU_SLOTS},
         hang_seconds=settings.HANG_SECONDS,
+        retention=timedelta(days=settings.RETENTION_DAYS) if settings.RETENTION_DAYS else None,
+        keeps_rows=settings.RETENTION_REMOVES == "images",
         engine_dir=settings.ENGINE_DIR,
         compiles=settings.COMPILE,
     )

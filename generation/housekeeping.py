@@ -4,20 +4,39 @@ Any number of housekeepers may run at once; every change is one conditional UPDA
 """
 
 import logging
-from datetime import timedelta
+import time
 
 from django.db import Error, connection
 from django.db.models import Exists, OuterRef
-from django.db.models.functions import Now
 
-from generation import dispatch, line, storage
+from generation import dispatch, line
+from generation.cleaning import BATCH, abort_half_uploads, expire_results, remove_orphans, remove_stray_files
 from generation.conf import configuration
+from generation.lifecycle import Outcome
 from generation.models import Attempt, DiffusionModel, Generation
 
 logger = logging.getLogger(__name__)
 
-BATCH = 100
-STRAY_AFTER = timedelta(hours=1)
+BEATS_TO_WAIT = 3
+
+_answers_since: float | None = None
+
+
+def do_chores() -> None:
+    """Every chore once; one that fails keeps none of the others from being done."""
+    global _answers_since
+    if _answers_since is None:
+        _answers_since = time.monotonic()
+    for chore in CHORES:
+        try:
+            chore()
+        except Error as error:
+            logger.warning("%s waits, the database answers: %s", chore.__name__, error)
+            connection.close()
+            _answers_since = None
+            return  # the others need it too
+        except Exception:
+            logger.exception("%s failed; it is tried again.", chore.__name__)
 
 
 def fill_windows() -> int:
@@ -40,6 +59,17 @@ def hurry_starving() -> int:
     return sum(generation.hurry(line.HURRIED) for generation in first if generation is not None)
 
 
+def rescue_after_patience() -> int:
+    """Rescue what expired, once the database has answered for some beats.
+
+    While it was away no worker could renew a lease: those who live do so first, and go on with what they run.
+    """
+    patience = BEATS_TO_WAIT * configuration().beat_seconds
+    if _answers_since is None or time.monotonic() - _answers_since < patience:
+        return 0
+    return rescue_expired()
+
+
 def rescue_expired() -> int:
     """Take generations from workers that were not heard of within the lease."""
     rescued = 0
@@ -51,23 +81,22 @@ def rescue_expired() -> int:
     return rescued
 
 
-def remove_stray_files() -> int:
-    """Remove what unsuccessful attempts left on storage."""
-    stray = Attempt.objects.with_stray_files().filter(ended_at__lt=Now() - STRAY_AFTER)
-    attempts = list(stray.select_related("generation")[:BATCH])
-    return sum(storage.try_to_remove_attempt(attempt) for attempt in attempts)
+def close_attempts() -> int:
+    """Close attempts that are open although their generation has gone on without them."""
+    orphaned = Attempt.objects.orphaned()[:BATCH]
+    for attempt in orphaned:
+        attempt.close(Outcome.LOST, detail="It was still open after its generation had gone on.")
+    return len(orphaned)
 
 
-CHORES = (rescue_expired, hurry_starving, redispatch_overdue, fill_windows, remove_stray_files)
-
-
-def do_chores() -> None:
-    """Every chore once; one that fails keeps none of the others from being done."""
-    for chore in CHORES:
-        try:
-            chore()
-        except Error as error:
-            logger.warning("%s waits, the database answers: %s", chore.__name__, error)
-            connection.close()
-        except Exception:
-            logger.exception("%s failed; it is tried again.", chore.__name__)
+CHORES = (
+    rescue_after_patience,
+    close_attempts,
+    hurry_starving,
+    redispatch_overdue,
+    fill_windows,
+    remove_stray_files,
+    remove_orphans,
+    abort_half_uploads,
+    expire_results,
+)

@@ -16,6 +16,7 @@ from celery.worker.consumer import Consumer
 from django.db.models.functions import Now
 
 from generation import dispatch
+from generation.caretaker import Caretaker
 from generation.conf import configuration
 from generation.devices import local_device, local_host
 from generation.heartbeat import Heartbeat
@@ -132,6 +133,7 @@ class Worker:
 
 _worker: Worker | None = None
 _heartbeat: Heartbeat | None = None
+_caretaker = Caretaker()
 
 
 def this_worker() -> Worker:
@@ -191,6 +193,7 @@ def start_heartbeat(sender: Consumer, **_: Any) -> None:
     Device.objects.filter(pk=worker.device.pk).update(started_at=Now(), heartbeat_at=Now())
     _heartbeat = Heartbeat(worker, consumer=sender)
     _heartbeat.start()
+    _caretaker.start()
     logger.info("%s is ready: %s", worker.device, worker.device.name)
 
 
@@ -204,6 +207,7 @@ def drain(**_: Any) -> None:
 @signals.worker_shutdown.connect
 def stop_heartbeat(**_: Any) -> None:
     """The last run has ended, so no lease needs renewing any more."""
+    _caretaker.stop()
     if _heartbeat is not None:
         _heartbeat.stop()
     if _worker is not None:

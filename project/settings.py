@@ -221,6 +221,8 @@ ENGINE_DIR = DATA_DIR / "engine"
 
 S3_BUCKET = env.str("PICTOR_S3_BUCKET", default="")
 IMAGE_DELIVERY = env.choice("PICTOR_IMAGE_DELIVERY", default="stream", options=("stream", "redirect"))
+RETENTION_DAYS = env.days("PICTOR_RETENTION_DAYS", default=0)
+RETENTION_REMOVES = env.choice("PICTOR_RETENTION_REMOVES", default="everything", options=("everything", "images"))
 MEDIA_ROOT = DATA_DIR / "media"
 STORAGES: dict[str, dict[str, Any]] = {
     # Names are unique per attempt: a save that is tried again must not get another name, here or in S3.

@@ -1,6 +1,7 @@
 """An attempt: one claim of a generation by a worker, and how it ended."""
 
 from django.db import models
+from django.db.models import F
 from django.db.models.functions import Now
 
 from generation.lifecycle import OUTCOME_CHOICES, Outcome
@@ -18,10 +19,14 @@ class AttemptQuerySet(models.QuerySet["Attempt"]):
         """Those whose worker was not heard of again."""
         return self.filter(outcome=Outcome.LOST)
 
+    def orphaned(self) -> "AttemptQuerySet":
+        """Open ones that no longer hold the claim of their generation."""
+        return self.open().exclude(generation__claim_token=F("claim_token"))
+
     def with_stray_files(self) -> "AttemptQuerySet":
         """Ended without success, so whatever they may have stored is nobody's; not looked after yet."""
-        ended_badly = self.exclude(outcome__in=(Outcome.RUNNING, Outcome.SUCCEEDED))
-        return ended_badly.filter(files_removed_at=None)
+        ended_badly = (Outcome.FAILED, Outcome.CANCELLED, Outcome.RELEASED, Outcome.LOST)
+        return self.filter(outcome__in=ended_badly, files_removed_at=None)
 
 
 class Attempt(models.Model):

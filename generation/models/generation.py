@@ -227,6 +227,14 @@ class Generation(models.Model):
             self.refresh_from_db()
         return self.status == Status.RUNNING
 
+    def expire(self) -> bool:
+        """Forget the images of a finished one, whose files are gone; False if that was done before."""
+        with transaction.atomic():
+            is_done = self._update(Q(status__in=FINISHED, expired_at=None), expired_at=Now())
+            if is_done:
+                self.images.all().delete()
+            return is_done
+
     def _lose(self, attempt: Attempt, guard: Q, *, detail: str) -> bool:
         """Close `attempt` as lost: cancelled if that was asked for, failed if it was the last, else queued again."""
         with transaction.atomic():

@@ -85,6 +85,10 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         """Running ones whose worker has not been heard of within the lease."""
         return self.running().filter(lease_until__lt=Now())
 
+    def past_keeping(self, *, keep: timedelta) -> "GenerationQuerySet":
+        """Finished longer ago than results are kept, and not looked after yet; the oldest first."""
+        return self.filter(expired_at=None, finished_at__lt=Now() - keep).order_by("finished_at")
+
     def finished(self) -> "GenerationQuerySet":
         """Those that will not change any more."""
         return self.filter(status__in=FINISHED)
@@ -92,7 +96,7 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
     def position_of(self, generation: "Generation") -> int | None:
         """1 for the next of its model to run, None if it does not wait."""
         # By the row as it is now: a time that SQLite wrote itself has fewer digits than the same one from Python.
-        return self.with_position().values_list("position", flat=True).get(pk=generation.pk)
+        return self.with_position().values_list("position", flat=True).get(pk=generation.pk)  # type: ignore[misc]
 
     def with_position(self) -> "GenerationQuerySet":
         """Annotate `position`: 1 for the next of its model to run, None for those that do not wait."""

@@ -1,15 +1,15 @@
 """The chores that repair what died."""
 
+import time
 from datetime import timedelta
 
 import pytest
-from django.core.files.base import ContentFile
-from django.core.files.storage import default_storage
+from django.db import OperationalError
 from django.db.models.functions import Now
 
-from generation import dispatch, housekeeping, storage
+from generation import dispatch, housekeeping
 from generation.lifecycle import Outcome, Status
-from generation.models import Attempt, Generation
+from generation.models import Generation
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -59,26 +59,60 @@ def test_a_generation_of_a_live_worker_is_left_alone(model):
     assert housekeeping.rescue_expired() == 0
 
 
-def test_files_of_a_lost_attempt_are_removed_after_an_hour(model):
-    generation = factories.make_generation()
-    attempt = generation.claim(device=factories.make_device(), dispatch_no=0)
-    name = default_storage.save(f"{storage.folder(attempt)}/0.png", ContentFile(b"half a picture"))
-    attempt.close(Outcome.LOST)
+def test_a_generation_is_not_taken_from_its_worker_right_after_the_database_was_away(model, monkeypatch):
+    factories.make_generation().claim(device=factories.make_device(), dispatch_no=0)
+    Generation.objects.update(lease_until=Now() - timedelta(seconds=1))
+    monkeypatch.setattr(housekeeping, "_answers_since", None)
 
-    housekeeping.remove_stray_files()
-    assert default_storage.exists(name)
+    housekeeping.do_chores()
 
-    Attempt.objects.update(ended_at=Now() - timedelta(hours=2))
-    assert housekeeping.remove_stray_files() == 1
-    assert not default_storage.exists(name)
-    assert housekeeping.remove_stray_files() == 0
+    assert Generation.objects.get().status == Status.RUNNING
 
 
-def test_files_of_the_attempt_that_succeeded_are_kept(model):
-    generation = factories.make_generation(status=Status.SUCCEEDED)
-    image = factories.make_image(generation=generation)
-    Attempt.objects.update(outcome=Outcome.SUCCEEDED, ended_at=Now() - timedelta(hours=2))
+def test_it_is_taken_once_the_living_had_time_to_renew_their_leases(model, monkeypatch, settings):
+    settings.BEAT_SECONDS = 1
+    factories.make_generation().claim(device=factories.make_device(), dispatch_no=0)
+    Generation.objects.update(lease_until=Now() - timedelta(seconds=1))
+    monkeypatch.setattr(housekeeping, "_answers_since", time.monotonic() - 4)
 
-    housekeeping.remove_stray_files()
+    assert housekeeping.rescue_after_patience() == 1
 
-    assert default_storage.exists(image.file.name)
+
+def test_a_chore_that_finds_the_database_away_starts_the_patience_anew(model, monkeypatch):
+    def fail() -> None:
+        raise OperationalError("away")
+
+    monkeypatch.setattr(housekeeping, "CHORES", (fail,))
+
+    housekeeping.do_chores()
+
+    assert housekeeping._answers_since is None
+
+
+def test_a_chore_that_fails_keeps_no_other_from_being_done(model, monkeypatch):
+    done = []
+
+    def fail() -> None:
+        raise ValueError
+
+    monkeypatch.setattr(housekeeping, "CHORES", (fail, lambda: done.append(True)))
+
+    housekeeping.do_chores()
+
+    assert done == [True]
+
+
+def test_an_open_attempt_whose_generation_has_gone_on_is_closed(model):
+    generation = factories.make_generation(status=Status.RUNNING)
+    attempt = factories.make_attempt(generation=generation)
+    Generation.objects.update(claim_token=None, status=Status.QUEUED)
+
+    assert housekeeping.close_attempts() == 1
+    attempt.refresh_from_db()
+    assert (attempt.outcome, housekeeping.close_attempts()) == (Outcome.LOST, 0)
+
+
+def test_the_attempt_of_a_running_generation_stays_open(model):
+    factories.make_attempt(generation=factories.make_generation(status=Status.RUNNING))
+
+    assert housekeeping.close_attempts() == 0

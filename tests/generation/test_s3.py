@@ -5,7 +5,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import boto3
 import httpx
@@ -14,7 +16,7 @@ from botocore.config import Config
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
-from generation import operations, storage
+from generation import cleaning, operations, storage
 from generation.lifecycle import Status
 from tests import factories
 from tests.ports import free_port
@@ -163,3 +165,32 @@ def test_what_an_attempt_stored_can_be_removed_without_listing(s3, user):
     storage.remove_attempt(attempt)
 
     assert not default_storage.exists(name)
+
+
+def test_a_folder_without_a_row_is_found_and_removed(s3):
+    orphan = UUID("018cc251-f400-7000-8000-000000000000")  # of 2024
+    names = [default_storage.save(f"generations/{orphan}/1-token/{index}.png", ContentFile(b"x")) for index in (0, 1)]
+
+    cleaning.remove_orphans(walk := cleaning.Walk())
+    removed = cleaning.remove_orphans(walk)
+
+    assert removed >= 1
+    assert not any(default_storage.exists(name) for name in names)
+
+
+def test_an_upload_in_parts_that_was_left_half_done_is_ended(s3):
+    client, name = default_storage.bucket.meta.client, "generations/half/1-token/0.png"
+    client.create_multipart_upload(Bucket=BUCKET, Key=name)
+
+    ended = storage.abort_uploads(before=datetime.now(UTC) + timedelta(minutes=1))
+
+    assert ended == 1
+    assert "Uploads" not in client.list_multipart_uploads(Bucket=BUCKET)
+
+
+def test_an_upload_in_parts_that_goes_on_is_left_alone(s3):
+    client = default_storage.bucket.meta.client
+    upload = client.create_multipart_upload(Bucket=BUCKET, Key="generations/young/1-token/0.png")
+
+    assert storage.abort_uploads(before=datetime.now(UTC) - timedelta(days=1)) == 0
+    client.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])

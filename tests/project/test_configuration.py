@@ -22,6 +22,7 @@ TYPES = {
     "count": {"int"},
     "port": {"int"},
     "seconds": {"float"},
+    "days": {"float"},
     "bool": {"bool"},
 }
 STORAGE = "__import__('django.core.files.storage').core.files.storage.default_storage"

@@ -6,9 +6,12 @@ from threading import Event
 from typing import Any
 
 from django.core.management.base import BaseCommand
+from django.db import Error, connection
 
 from generation.conf import configuration
+from generation.devices import local_host
 from generation.housekeeping import do_chores
+from generation.models import Housekeeper
 
 logger = logging.getLogger(__name__)
 
@@ -24,3 +27,11 @@ class Command(BaseCommand):
         logger.info("The housekeeper is at work.")
         while not stopped.wait(configuration().sweep_seconds):
             do_chores()
+            self.sign()
+
+    def sign(self) -> None:
+        """Let the workers see that there is a housekeeper."""
+        try:
+            Housekeeper.objects.sign(local_host())
+        except Error:
+            connection.close()  # the chores have said so already
