@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from generation.conf import configuration
 from generation.models import Device
-from generation.models.leases import beat
+from generation.models.many import beat
 
 if TYPE_CHECKING:
     from generation.worker import Worker

@@ -1,6 +1,8 @@
 """What the outside may do with generations: submit, cancel, retry, delete."""
 
 import secrets
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
@@ -10,8 +12,11 @@ from generation.errors import AlreadyFinished, InvalidParameters, NotFinished, N
 from generation.lifecycle import Status
 from generation.models import Device, Generation
 from generation.models.generation import MAX_SEED
+from generation.models.many import withdraw_all
+from generation.models.queries import GenerationQuerySet
 from generation.parameters import Parameters, Wishes, resolve
 
+CANCELLED_AT_ONCE = 500
 PARAMETERS_OF_A_ROW = tuple(Parameters.__dataclass_fields__)
 
 
@@ -50,6 +55,36 @@ def cancel(generation: Generation) -> Generation:
         if generation.is_finished:
             raise AlreadyFinished(f"It has {generation.status} already; there is nothing left to cancel.")
         # Released to the queue between the two updates: it waits again, so it can be withdrawn.
+
+
+class Cancelled(NamedTuple):
+    """What a cancel of many has done: how many ended there and then, how many were asked to stop."""
+
+    cancelled: int
+    stopping: int
+
+
+def cancel_all(generations: GenerationQuerySet) -> Cancelled:
+    """Cancel what waits and ask the workers of what runs to stop, in batches, so that nobody else has to wait long."""
+    cancelled = withdraw_waiting(generations)
+    running = [generation for generation in generations.running() if generation.request_cancel()]
+    transaction.on_commit(lambda: revoke_all(running), robust=True)
+    return Cancelled(cancelled + withdraw_waiting(generations), len(running))  # some may have been released meanwhile
+
+
+def withdraw_waiting(generations: GenerationQuerySet) -> int:
+    """Cancel those that wait, a batch at a time; returns how many."""
+    waiting = generations.queued().order_by("id").values_list("pk", flat=True)
+    count = 0
+    while ids := list(waiting[:CANCELLED_AT_ONCE]):
+        count += withdraw_all(ids)
+    return count
+
+
+def revoke_all(generations: Iterable[Generation]) -> None:
+    """Tell the workers of all of them to look."""
+    for generation in generations:
+        dispatch.revoke(generation)
 
 
 def retry(generation: Generation) -> Generation:

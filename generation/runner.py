@@ -13,7 +13,7 @@ from generation.conf import configuration
 from generation.engines.encoding import encode_all
 from generation.engines.errors import DeviceLost, EngineError, ModelUnavailable
 from generation.engines.types import GeneratedImages, ImageRequest
-from generation.lifecycle import Status
+from generation.lifecycle import SeenBy, Status
 from generation.models import Attempt, Generation, Image
 from generation.storage import Picture, StorageUnavailable
 from generation.watch import CancelRequested, ClaimLost, Draining, Watch
@@ -58,13 +58,21 @@ def run_claimed(generation: Generation, attempt: Attempt, fault: EngineError | N
             watch.check()
             if fault is not None:
                 raise fault
-            made = worker.runtime.generate(image_request(generation), on_step=watch.on_step)
+            made = draw(generation, watch=watch, worker=worker)
             watch.check()
             images = store(made, generation, attempt)
             finish(generation, attempt, images)
             logger.info("%s succeeded on %s, %.1f s in the pipeline.", generation, worker.device, made.pipeline_seconds)
         except BaseException as error:  # an exception that left a task would wedge the worker for good
             give_back(generation, attempt, error, watch=watch, worker=worker)
+
+
+def draw(generation: Generation, *, watch: Watch, worker: Worker) -> GeneratedImages:
+    """Run the pipeline; however it is left, that moment is noted."""
+    try:
+        return worker.runtime.generate(image_request(generation), on_step=watch.on_step)
+    finally:
+        watch.leave()
 
 
 def find(generation_id: UUID, dispatch_no: int) -> Generation | None:
@@ -154,18 +162,28 @@ def finish(generation: Generation, attempt: Attempt, images: list[Image]) -> Non
     if not settle(commit):
         generation.refresh_from_db()
         is_ours = generation.status == Status.RUNNING and generation.claim_token == attempt.claim_token
-        raise CancelRequested if is_ours else ClaimLost
+        raise CancelRequested(SeenBy.FLAG) if is_ours else ClaimLost
 
 
 def give_back(generation: Generation, attempt: Attempt, error: BaseException, *, watch: Watch, worker: Worker) -> None:
     """Give an attempt that did not succeed its defined end, and remove what it has stored."""
+
+    def cancel(seen_by: SeenBy) -> bool:
+        return generation.cancel(
+            attempt, seen_by=seen_by, step=watch.step, freed_seconds_ago=watch.seconds_since_left()
+        )
+
     match error:
         case CancelRequested():
-            settle(lambda: generation.cancel(attempt, step=watch.step))
+            settle(lambda: cancel(error.seen_by))
         case Draining():
-            settle(lambda: generation.release(attempt, step=watch.step) or generation.cancel(attempt, step=watch.step))
+            settle(lambda: generation.release(attempt, step=watch.step) or cancel(SeenBy.FLAG))
         case ClaimLost():
             logger.warning("The claim on %s is lost; its result is dropped.", generation)
+        case OperationalError() | InterfaceError():
+            # Whether the last commit took effect is not known, so no file is touched: the housekeeper will find out.
+            logger.error("The database stays away, so %s ends when its lease does: %s", attempt, error)
+            return
         case DeviceLost():
             logger.error("%s has failed: %s", worker.device, error)
             settle(lambda: generation.lose(attempt, detail=str(error)))
@@ -189,7 +207,7 @@ def explain(error: BaseException, generation: Generation) -> tuple[str, str]:
             return error.code, str(error)
         case StorageUnavailable():
             logger.error("%s: %s", generation, error)
-            return "storage_unavailable", "The storage did not take the images. Try again later."
+            return error.code, "The storage did not take the images. Try again later; operators can see why."
         case _:
             logger.error("%s failed unexpectedly.", generation, exc_info=error)
             return "internal_error", f"The worker met an unexpected {type(error).__name__}; its log has the details."

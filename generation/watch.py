@@ -13,6 +13,7 @@ from uuid import UUID
 from celery.worker import state as celery_state
 
 from generation.engines.types import Progress
+from generation.lifecycle import SeenBy
 
 
 class Stop(Exception):
@@ -20,7 +21,11 @@ class Stop(Exception):
 
 
 class CancelRequested(Stop):
-    """Somebody cancelled the generation."""
+    """Somebody cancelled the generation; `seen_by` says how that was noticed."""
+
+    def __init__(self, seen_by: SeenBy) -> None:
+        super().__init__(seen_by)
+        self.seen_by = seen_by
 
 
 class ClaimLost(Stop):
@@ -43,12 +48,21 @@ class Watch:
     is_lost: bool = False
     is_draining: bool = False
     stepped_at: float = field(default_factory=time.monotonic)
+    left_at: float | None = None
 
     def on_step(self, progress: Progress) -> None:
         """Note the progress, then stop here if there is a reason to."""
         self.step, self.total = progress.step, progress.total
         self.stepped_at = time.monotonic()
         self.check()
+
+    def leave(self) -> None:
+        """Note that the run has left the pipeline: its place on the device is free."""
+        self.left_at = time.monotonic()
+
+    def seconds_since_left(self) -> float:
+        """How long ago the run left the pipeline; 0.0 if it never was in it."""
+        return 0.0 if self.left_at is None else time.monotonic() - self.left_at
 
     def seconds_without_step(self) -> float:
         """How long ago the run began or made its latest step."""
@@ -59,7 +73,9 @@ class Watch:
         if self.is_lost:
             raise ClaimLost
         # Celery's revoke reaches this set within milliseconds; the flag, read at each beat, is its safety net.
-        if self.is_cancel_requested or self.task_id in celery_state.revoked:
-            raise CancelRequested
+        if self.task_id in celery_state.revoked:
+            raise CancelRequested(SeenBy.REVOKE)
+        if self.is_cancel_requested:
+            raise CancelRequested(SeenBy.FLAG)
         if self.is_draining:
             raise Draining

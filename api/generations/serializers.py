@@ -86,6 +86,19 @@ class GenerationRequestSerializer(serializers.Serializer[Wishes]):
         return Wishes(**values)
 
 
+class CancelAllSerializer(serializers.Serializer[Any]):
+    """The body of `POST /api/generations/cancel/`: which of one's own to cancel; all of them if it is empty."""
+
+    model = serializers.SlugRelatedField(
+        slug_field="slug", queryset=DiffusionModel.objects.all(), required=False, help_text="Only those of this model."
+    )
+    status = serializers.ChoiceField(
+        choices=[Status.QUEUED.value, Status.RUNNING.value],
+        required=False,
+        help_text="Only those that wait, or only those that run.",
+    )
+
+
 class GenerationSerializer(serializers.Serializer[Generation]):
     """A generation as its owner sees it: `position` is 1 for the next of its model to run, null unless queued.
 
@@ -121,6 +134,10 @@ class GenerationSerializer(serializers.Serializer[Generation]):
             "started_at": in_iso_8601(generation.started_at),
             "finished_at": in_iso_8601(generation.finished_at),
             "cancel_requested_at": in_iso_8601(generation.cancel_requested_at),
+            "cancelled_at": in_iso_8601(generation.cancelled_at),
+            "cancel_seen_by": generation.cancel_seen_by or None,
+            "device_freed_at": in_iso_8601(generation.device_freed_at),
+            "expired_at": in_iso_8601(generation.expired_at),
             "links": links(generation, request),
         }
 

@@ -16,7 +16,7 @@ from rest_framework.serializers import BaseSerializer
 from api.authentication import HasScope, MayChange, oversees, user_of
 from api.body import body_of
 from api.generations.filters import GenerationFilters
-from api.generations.serializers import GenerationRequestSerializer, GenerationSerializer
+from api.generations.serializers import CancelAllSerializer, GenerationRequestSerializer, GenerationSerializer
 from generation import operations
 from generation.lifecycle import Status
 from generation.models import Generation
@@ -70,6 +70,8 @@ class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generatio
         """What is posted to the list is a request; everything else is a generation."""
         # Not by the action: it is another one where a page shows the form and where OPTIONS describes it.
         is_request = self.request.method == "POST" and not self.detail
+        if self.action == "cancel_all":
+            return CancelAllSerializer
         return GenerationRequestSerializer if is_request else GenerationSerializer
 
     def create(self, request: Request) -> Response:
@@ -94,6 +96,14 @@ class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generatio
         generation = operations.cancel(self.get_object())
         is_over = generation.status == Status.CANCELLED
         return Response(self.shown(generation), status=status.HTTP_200_OK if is_over else status.HTTP_202_ACCEPTED)
+
+    @action(detail=False, methods=["post"], url_path="cancel", url_name="cancel-all")
+    def cancel_all(self, request: Request) -> Response:
+        """Cancel all of one's own that wait or run, or those of a model or a status; says how many that were."""
+        serializer = CancelAllSerializer(data=body_of(request))
+        serializer.is_valid(raise_exception=True)
+        chosen = Generation.objects.owned_by(user_of(request)).filter(**serializer.validated_data)
+        return Response(operations.cancel_all(chosen)._asdict())
 
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, pk: str) -> Response:

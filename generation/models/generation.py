@@ -1,6 +1,7 @@
 """A generation: what a user asked for, where it is, and the only verbs that move it on."""
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -22,12 +23,14 @@ from generation.lifecycle import (
     SUCCEED,
     WITHDRAW,
     Outcome,
+    SeenBy,
     Status,
     Transition,
 )
 from generation.models.attempt import Attempt
 from generation.models.device import Device
 from generation.models.diffusion_model import DiffusionModel
+from generation.models.indexes import INDEXES
 from generation.models.queries import GenerationQuerySet
 
 if TYPE_CHECKING:
@@ -92,15 +95,7 @@ class Generation(models.Model):
 
     class Meta:
         ordering = ["-id"]
-        indexes = [
-            models.Index(fields=["owner", "-id"], name="generations_of_an_owner"),
-            models.Index(fields=["owner", "model", "rank", "turn_at"], name="turns_of_an_owner"),
-            models.Index(fields=["status", "model", "pinned_to", "rank", "turn_at", "id"], name="generations_in_line"),
-            models.Index(fields=["status", "model", "dispatched_at"], name="generations_at_the_broker"),
-            models.Index(fields=["expired_at", "finished_at"], name="generations_by_age"),
-            models.Index(fields=["redispatch_at"], name="generations_overdue", condition=~Q(redispatch_at=None)),
-            models.Index(fields=["claim_token"], name="generations_by_claim", condition=~Q(claim_token=None)),
-        ]
+        indexes = INDEXES
 
     def __str__(self) -> str:
         return str(self.pk)
@@ -109,6 +104,11 @@ class Generation(models.Model):
     def is_finished(self) -> bool:
         """Whether nothing will change any more."""
         return self.status in FINISHED
+
+    @property
+    def cancelled_at(self) -> datetime | None:
+        """When it was cancelled, if that is how it ended."""
+        return self.finished_at if self.status == Status.CANCELLED else None
 
     @property
     def task_id(self) -> str:
@@ -192,10 +192,13 @@ class Generation(models.Model):
                 attempt.close(Outcome.FAILED, step=step, code=code, detail=cause or detail)
             return is_done
 
-    def cancel(self, attempt: Attempt, *, step: int | None = None) -> bool:
-        """End because somebody asked for it; False if the claim is lost."""
+    def cancel(
+        self, attempt: Attempt, *, seen_by: SeenBy, step: int | None = None, freed_seconds_ago: float = 0.0
+    ) -> bool:
+        """End because somebody asked for it, with the receipt; False if the claim is lost."""
+        freed_at = Now() - timedelta(seconds=freed_seconds_ago)
         with transaction.atomic():
-            is_done = self._finish(attempt, CANCEL, Q())
+            is_done = self._finish(attempt, CANCEL, Q(), cancel_seen_by=seen_by, device_freed_at=freed_at)
             if is_done:
                 attempt.close(Outcome.CANCELLED, step=step)
             return is_done
@@ -219,7 +222,7 @@ class Generation(models.Model):
 
     def withdraw(self) -> bool:
         """Cancel it while it waits; False if it does not wait (any more)."""
-        return self._move(WITHDRAW, Q(), cancel_requested_at=Now(), finished_at=Now())
+        return self._move(WITHDRAW, Q(), **withdrawn())
 
     def request_cancel(self) -> bool:
         """Ask its worker to stop; False if it does not run. A second request changes nothing and is True."""
@@ -240,7 +243,7 @@ class Generation(models.Model):
         with transaction.atomic():
             losses = self.attempts.lost().count() + 1
             if self.cancel_requested_at is not None:
-                has_moved = self._finish(attempt, CANCEL, guard)
+                has_moved = self._finish(attempt, CANCEL, guard, cancel_seen_by=SeenBy.LOSS)
             elif losses >= configuration().max_attempts:
                 sentence = f"{losses} workers were lost while they ran it, so it is not tried again."
                 has_moved = self._finish(attempt, FAIL, guard, error_code="worker_lost", error_detail=sentence)
@@ -290,3 +293,8 @@ class Generation(models.Model):
                 else:
                     setattr(self, name, value)
         return is_changed
+
+
+def withdrawn() -> dict[str, Any]:
+    """What a withdrawal writes beside the status: nothing ran, so it is its own receipt."""
+    return {"cancel_requested_at": Now(), "finished_at": Now(), "cancel_seen_by": SeenBy.WAITING}

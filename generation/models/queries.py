@@ -85,6 +85,10 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         """Running ones whose worker has not been heard of within the lease."""
         return self.running().filter(lease_until__lt=Now())
 
+    def unfinished(self) -> "GenerationQuerySet":
+        """Those that wait or run."""
+        return self.exclude(status__in=FINISHED)
+
     def past_keeping(self, *, keep: timedelta) -> "GenerationQuerySet":
         """Finished longer ago than results are kept, and not looked after yet; the oldest first."""
         return self.filter(expired_at=None, finished_at__lt=Now() - keep).order_by("finished_at")

@@ -1,7 +1,7 @@
 """What a long line costs: POST, GET and the list with ten thousand waiting generations, beside the same with a hundred.
 
-    .venv/bin/python benchmarks/queue.py             # 200 requests of each kind
-    .venv/bin/python benchmarks/queue.py --quick     # 60
+    .venv/bin/python benchmarks/line.py             # 200 requests of each kind
+    .venv/bin/python benchmarks/line.py --quick     # 60
 
 Starts a service of its own whose only device is drained, so that everything waits and nothing draws. The rows of the
 long line belong to fifty owners and are written straight into the database; what is measured goes over HTTP. The
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[0] = str(ROOT)  # instead of this folder, whose queue.py would stand in for the standard library's
+sys.path.insert(0, str(ROOT))
 
 from tests.service.running import Running, running_service  # noqa: E402  found through the line above
 
@@ -139,7 +139,7 @@ def main() -> None:
     rounds = (60 if arguments.parse_args().quick else 200) // BLOCKS
 
     times: dict[int, dict[str, list[float]]] = {SHORT: {}, LONG: {}}
-    with tempfile.TemporaryDirectory(prefix="pictor-queue-") as folder, running_service(Path(folder)) as service:
+    with tempfile.TemporaryDirectory(prefix="pictor-line-") as folder, running_service(Path(folder)) as service:
         for _ in range(BLOCKS):
             for count, spent in times.items():
                 for name, more in measure(service, count=count, rounds=rounds).items():
