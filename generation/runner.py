@@ -36,14 +36,14 @@ def run_dispatched(generation_id: UUID, dispatch_no: int, worker: Worker) -> Non
     if generation is None:
         logger.info("Dispatch %s of %s is stale; nothing to do.", dispatch_no, generation_id)
         return
-    if worker.is_draining.is_set():
+    if worker.refuses(generation):
         generation.unmark_dispatched()
         return
 
     # The model comes before the claim: loading may take longer than a lease, and holds Python's lock meanwhile.
     fault = load(generation, worker)
-    with worker.place(generation.model):
-        attempt = generation.claim(device=worker.device, dispatch_no=dispatch_no)
+    with worker.place(generation.model, alone=generation.runs_alone):
+        attempt = generation.claim(device=worker.device, dispatch_no=dispatch_no, process=worker.process)
         if attempt is None:
             logger.info("%s was claimed or cancelled meanwhile; nothing to do.", generation)
             return
@@ -62,6 +62,8 @@ def run_claimed(generation: Generation, attempt: Attempt, fault: EngineError | N
             watch.check()
             images = store(made, generation, attempt)
             finish(generation, attempt, images)
+            if worker.device.quarantined_at is not None:
+                worker.device.trust(tested_at=attempt.started_at)
             logger.info("%s succeeded on %s, %.1f s in the pipeline.", generation, worker.device, made.pipeline_seconds)
         except BaseException as error:  # an exception that left a task would wedge the worker for good
             give_back(generation, attempt, error, watch=watch, worker=worker)

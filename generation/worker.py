@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import wraps
 from threading import Condition, Event, Lock
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from celery import signals
 from celery.worker.consumer import Consumer
@@ -36,10 +36,13 @@ class Worker:
     def __init__(self, *, runtime: Runtime, device: Device) -> None:
         self.runtime = runtime
         self.device = device
+        self.process = uuid4()
         self.is_draining = Event()
         self._watches: dict[UUID, Watch] = {}
         self._runs = 0
         self._taken: Counter[str] = Counter()
+        self._want_to_be_alone = 0
+        self._has_one_alone = False
         self._lock = Lock()
         self._left = Condition(self._lock)
 
@@ -55,22 +58,37 @@ class Worker:
                 self._runs -= 1
 
     @contextmanager
-    def place(self, model: DiffusionModel) -> Iterator[None]:
+    def place(self, model: DiffusionModel, *, alone: bool = False) -> Iterator[None]:
         """Wait for one of the places that the device has for generations of `model`, and hold it for the block.
 
         What more of them took on would only wait inside of the engine, while another device might be free. The
-        model has to be in memory.
+        model has to be in memory. Who is to be alone waits until all others have left, and nobody joins meanwhile.
         """
         with self._left:
-            while self._taken[model.slug] >= self.most_at_once(model) and not self.is_draining.is_set():
+            self._want_to_be_alone += alone
+            while not self._has_room(model, alone=alone) and not self.is_draining.is_set():
                 self._left.wait(LOOK_AGAIN_SECONDS)
+            self._want_to_be_alone -= alone
+            self._has_one_alone |= alone
             self._taken[model.slug] += 1
         try:
             yield
         finally:
             with self._left:
                 self._taken[model.slug] -= 1
+                self._has_one_alone &= not alone
                 self._left.notify_all()
+
+    def _has_room(self, model: DiffusionModel, *, alone: bool) -> bool:
+        if alone:
+            return self._taken.total() == 0
+        is_kept_free = self._has_one_alone or self._want_to_be_alone > 0
+        return not is_kept_free and self._taken[model.slug] < self.most_at_once(model)
+
+    def refuses(self, generation: Generation) -> bool:
+        """Whether it starts nothing new, or only what tests it: what is pinned to it."""
+        is_quarantined = self.device.quarantined_at is not None and generation.pinned_to_id is None
+        return self.is_draining.is_set() or is_quarantined
 
     def most_at_once(self, model: DiffusionModel) -> int:
         """How many generations of `model` keep the device busy."""

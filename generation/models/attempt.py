@@ -1,7 +1,7 @@
 """An attempt: one claim of a generation by a worker, and how it ended."""
 
 from django.db import models
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from generation.lifecycle import OUTCOME_CHOICES, Outcome
@@ -64,6 +64,14 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"attempt {self.number} of {self.generation_id}"
+
+    def had_company(self) -> bool:
+        """Whether its process held others at its end: those that still count as running, or were lost with it."""
+        if self.process is None:
+            return False
+        others = Attempt.objects.filter(process=self.process).exclude(pk=self.pk)
+        ended_with_it = Q(outcome=Outcome.LOST, ended_at__gte=self.started_at)
+        return others.filter(Q(outcome=Outcome.RUNNING) | ended_with_it).exists()
 
     def has_succeeded(self) -> bool:
         """Whether the database has it as the one that succeeded, whatever this instance shows."""

@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-from django.conf import settings
 from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -29,9 +28,9 @@ from generation.lifecycle import (
 )
 from generation.models.attempt import Attempt
 from generation.models.device import Device
-from generation.models.diffusion_model import DiffusionModel
 from generation.models.indexes import INDEXES
 from generation.models.queries import GenerationQuerySet
+from generation.models.request import Request
 
 if TYPE_CHECKING:
     from generation.models.image import Image
@@ -40,30 +39,13 @@ MAX_SEED = 2**32 - 1
 MAX_BACK_OFF = 6  # doublings of the time until a message is published again
 
 
-class Generation(models.Model):
+class Generation(Request):
     """One request for pictures. Its status moves only by the verbs below, each one conditional UPDATE."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="generations")
-    model = models.ForeignKey(DiffusionModel, on_delete=models.PROTECT, related_name="generations")
 
-    prompt = models.TextField()
-    negative_prompt = models.TextField(blank=True)
-    width = models.PositiveIntegerField()
-    height = models.PositiveIntegerField()
-    num_inference_steps = models.PositiveIntegerField()
-    guidance_scale = models.FloatField()
-    seed = models.BigIntegerField(help_text="Image i is drawn from seed + i.")
-    num_images = models.PositiveSmallIntegerField(default=1)
-    scheduler = models.CharField(max_length=40, blank=True, help_text="Empty: the model's own.")
-    is_reproducible = models.BooleanField(
-        default=False, help_text="The same bits each time on the same kind of device, whatever else runs there."
-    )
-    image_format = models.CharField(max_length=10, default="png")
-    priority = models.SmallIntegerField(default=0)
     rank = models.SmallIntegerField(default=0, help_text="Lower goes first: -priority, until it has waited too long.")
     turn_at = models.DateTimeField(db_default=Now(), help_text="Its place among those of its rank; `line` sets it.")
-    pinned_to = models.ForeignKey(Device, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
 
     status = models.CharField(max_length=10, choices=STATUS_CHOICES, default=Status.QUEUED)
     created_at = models.DateTimeField(db_default=Now())
@@ -146,8 +128,11 @@ class Generation(models.Model):
         """Count that a worker begins to load the model for it: one that dies of that can never claim it."""
         self._update(Q(status=Status.QUEUED), load_count=F("load_count") + 1)
 
-    def claim(self, *, device: Device, dispatch_no: int) -> Attempt | None:
-        """Start an attempt on `device`; None if the dispatch is stale, cancelled, or meant for another device."""
+    def claim(self, *, device: Device, dispatch_no: int, process: UUID | None = None) -> Attempt | None:
+        """Start an attempt on `device`; None if the dispatch is stale, cancelled, or meant for another device.
+
+        `process` names the worker's process, of whose attempts it is known that they die together.
+        """
         token = uuid4()
         meant_for_it = Q(pinned_to=None) | Q(pinned_to=device)
         with transaction.atomic():
@@ -171,6 +156,7 @@ class Generation(models.Model):
                 claim_token=token,
                 device=device,
                 worker=str(device),
+                process=process,
             )
 
     def succeed(self, attempt: Attempt, *, images: "Iterable[Image]") -> bool:
@@ -239,21 +225,29 @@ class Generation(models.Model):
             return is_done
 
     def _lose(self, attempt: Attempt, guard: Q, *, detail: str) -> bool:
-        """Close `attempt` as lost: cancelled if that was asked for, failed if it was the last, else queued again."""
+        """Close `attempt` as lost: cancelled if that was asked for, failed if it was the last, else queued again.
+
+        One that died in company may be innocent: it is never the last one, and from then on the generation runs
+        alone on its device, where only the guilty die again.
+        """
         with transaction.atomic():
+            had_company = attempt.had_company()
             losses = self.attempts.lost().count() + 1
             if self.cancel_requested_at is not None:
                 has_moved = self._finish(attempt, CANCEL, guard, cancel_seen_by=SeenBy.LOSS)
-            elif losses >= configuration().max_attempts:
+            elif losses >= configuration().max_attempts and not had_company:
                 sentence = f"{losses} workers were lost while they ran it, so it is not tried again."
                 has_moved = self._finish(attempt, FAIL, guard, error_code="worker_lost", error_detail=sentence)
             else:
-                has_moved = self._requeue(attempt, guard & Q(cancel_requested_at=None))
+                alone = {"runs_alone": True} if had_company else {}
+                has_moved = self._requeue(attempt, guard & Q(cancel_requested_at=None), **alone)
             if has_moved:
                 attempt.close(Outcome.LOST, detail=detail)
+                if attempt.device is not None:
+                    attempt.device.quarantine_if_sick()
             return has_moved
 
-    def _requeue(self, attempt: Attempt, guard: Q) -> bool:
+    def _requeue(self, attempt: Attempt, guard: Q, **changes: Any) -> bool:
         """Move back to the queue if `attempt` still holds the claim."""
         return self._move(
             RELEASE,
@@ -263,6 +257,7 @@ class Generation(models.Model):
             dispatched_at=None,
             redispatch_at=None,
             step=0,
+            **changes,
         )
 
     def _finish(self, attempt: Attempt, transition: Transition, guard: Q, **changes: Any) -> bool:
