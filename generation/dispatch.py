@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from celery import current_app
 from kombu.exceptions import OperationalError
 
+from generation import kill_points
 from generation.models import Device, DiffusionModel, Generation
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ def device_queue(*, host: str, label: str) -> str:
 
 def send_off(generation: Generation) -> None:
     """Have a new generation published: at once if it is pinned, else as soon as it is its turn."""
+    kill_points.reach("after_commit", generation.pk)
     if generation.pinned_to is None:
         top_up(generation.model)
     else:
@@ -82,6 +84,7 @@ def publish(generation: Generation) -> bool:
     """
     if not generation.mark_dispatched():
         return False
+    kill_points.reach("before_publish", generation.pk)
     queue = (
         model_queue(generation.model.slug)
         if generation.pinned_to is None

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.db import InterfaceError, OperationalError, connection
 
-from generation import dispatch, storage
+from generation import dispatch, kill_points, storage
 from generation.conf import configuration
 from generation.engines.encoding import encode_all
 from generation.engines.errors import DeviceLost, EngineError, ModelUnavailable
@@ -47,6 +47,7 @@ def run_dispatched(generation_id: UUID, dispatch_no: int, worker: Worker) -> Non
         if attempt is None:
             logger.info("%s was claimed or cancelled meanwhile; nothing to do.", generation)
             return
+        kill_points.reach("after_claim", generation.pk)
         run_claimed(generation, attempt, fault, worker=worker)
     dispatch.top_up(generation.model)
 
@@ -61,7 +62,9 @@ def run_claimed(generation: Generation, attempt: Attempt, fault: EngineError | N
             made = draw(generation, watch=watch, worker=worker)
             watch.check()
             images = store(made, generation, attempt)
+            kill_points.reach("after_upload", generation.pk)
             finish(generation, attempt, images)
+            kill_points.reach("after_result_commit", generation.pk)
             if worker.device.quarantined_at is not None:
                 worker.device.trust(tested_at=attempt.started_at)
             logger.info("%s succeeded on %s, %.1f s in the pipeline.", generation, worker.device, made.pipeline_seconds)

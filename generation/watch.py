@@ -12,6 +12,7 @@ from uuid import UUID
 
 from celery.worker import state as celery_state
 
+from generation import kill_points
 from generation.engines.types import Progress
 from generation.lifecycle import SeenBy
 
@@ -54,6 +55,7 @@ class Watch:
         """Note the progress, then stop here if there is a reason to."""
         self.step, self.total = progress.step, progress.total
         self.stepped_at = time.monotonic()
+        kill_points.reach(f"step-{self.step}", self.task_id.partition(":")[0])
         self.check()
 
     def leave(self) -> None:

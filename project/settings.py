@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from django.core.exceptions import ImproperlyConfigured
 
+from project.databases import with_options
 from project.environment import Environment, read_dotenv
 from project.secrets import make_private, read_or_create
 from project.static_headers import add_security_headers
@@ -127,16 +128,11 @@ REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_PREFIX": "pictor_", "TOKEN_T
 # --- Database ---------------------------------------------------------------------------------------------
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{quote(str(DATA_DIR / 'db.sqlite3'))}")}
-if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
-    if DATABASES["default"]["NAME"] != ":memory:":
-        DATABASES["default"]["NAME"] = str(BASE_DIR / DATABASES["default"]["NAME"])  # the same from every folder
-    # IMMEDIATE takes the write lock at BEGIN: without it two processes that read and then write both fail.
-    DATABASES["default"]["OPTIONS"] = {
-        "transaction_mode": "IMMEDIATE",
-        "timeout": 20,
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=2000;",
-    }
+DATABASES = {
+    "default": with_options(
+        env.db_url("DATABASE_URL", default=f"sqlite:///{quote(str(DATA_DIR / 'db.sqlite3'))}"), base_dir=BASE_DIR
+    )
+}
 if "PICTOR_DEVICE" in os.environ:
     # A worker's threads outlive their tasks, so their connections may too; a request has a thread of its own.
     DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
