@@ -84,7 +84,6 @@ def publish(generation: Generation) -> bool:
     """
     if not generation.mark_dispatched():
         return False
-    kill_points.reach("before_publish", generation.pk)
     queue = (
         model_queue(generation.model.slug)
         if generation.pinned_to is None
