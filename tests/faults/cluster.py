@@ -5,15 +5,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
-from django.conf import settings
 
 from generation.lifecycle import FINISHED
-from tests.faults.inspector import Inspector
+from tests.faults.inspector import ROOT, Inspector
+from tests.faults.places import postgres_through_proxy, rabbitmq_through_proxy, redis_through_proxy
 from tests.faults.proxy import Proxy
 from tests.faults.redis_server import RedisServer
 from tests.ports import free_port
@@ -27,7 +30,6 @@ QUICK = {
     "PICTOR_BEAT_SECONDS": "0.5",
     "PICTOR_SWEEP_SECONDS": "0.5",
     "PICTOR_REDISPATCH_SECONDS": "2",
-    "PICTOR_CPU_SLOTS": "1",
     "PICTOR_LOG_LEVEL": "INFO",
     "PICTOR_BROKER_TIMEOUT_SECONDS": "2",
 }
@@ -89,7 +91,7 @@ class Cluster:
             command = [*python, "-m", "celery", "--quiet", "-A", "celery_app", "worker", *options]
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                command, cwd=settings.BASE_DIR, env=os.environ | environment, stdout=log, stderr=log
+                command, cwd=ROOT, env=os.environ | environment, stdout=log, stderr=log
             )
 
     def is_up(self, name: str) -> bool:
@@ -203,3 +205,26 @@ class Cluster:
     def logs(self) -> str:
         """The ends of all logs, for the message about a failure."""
         return "\n".join(f"--- {path.name}\n{path.read_text()[-2500:]}" for path in self.folder.glob("*.log"))
+
+
+@contextmanager
+def started_cluster(
+    folder: Path, *, rabbitmq_url: str = "", postgres_url: str = "", slots: int = 1
+) -> Iterator[Cluster]:
+    """Start everything in a folder, on Redis and SQLite unless URLs of others are given; end it afterwards."""
+    redis = None
+    if rabbitmq_url:
+        broker_settings, broker = rabbitmq_through_proxy(rabbitmq_url)
+    else:
+        broker_settings, broker, redis = redis_through_proxy(folder)
+    database_settings, database = postgres_through_proxy(postgres_url) if postgres_url else ({}, None)
+    places = {"PICTOR_DATA_DIR": str(folder / "data"), "PICTOR_KILL_POINTS": str(folder / "orders")}
+    environment = QUICK | {"PICTOR_CPU_SLOTS": str(slots)} | places | broker_settings | database_settings
+    cluster = Cluster(folder, broker=broker, database=database, redis=redis, environment=environment, slots=slots)
+    try:
+        cluster.set_up(slug=f"faults-{uuid4().hex[:8]}")
+        yield cluster
+    finally:
+        cluster.close()
+        for part in filter(None, (broker, database, redis)):
+            part.close()

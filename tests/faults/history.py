@@ -22,7 +22,7 @@ from django.conf import settings
 from generation import cleaning, storage
 from generation.conf import configuration
 from generation.lifecycle import Outcome, Status
-from generation.models import Generation, Image
+from generation.models import Attempt, Generation, Image
 
 
 def violations() -> list[str]:
@@ -101,9 +101,12 @@ def ledger() -> dict[str, object]:
 
 
 def longest_recovery(generation: Generation) -> float:
-    """Seconds between the beginning of a step that was lost and the next attempt: how long nobody ran it."""
+    """Seconds in which nobody ran it after an attempt had ended badly, with the lease that had to run out first."""
     attempts = sorted(generation.attempts.all(), key=lambda attempt: attempt.number)
-    pairs = pairwise(attempts)
-    return max(
-        ((later.started_at - before.ended_at).total_seconds() for before, later in pairs if before.ended_at), default=0
-    )
+    return max((gap(before, after) for before, after in pairwise(attempts) if before.ended_at), default=0.0)
+
+
+def gap(before: Attempt, after: Attempt) -> float:
+    """From the last sign of life of one attempt, at most, to the beginning of the next."""
+    unnoticed = configuration().lease if before.outcome == Outcome.LOST else timedelta(0)
+    return (after.started_at - before.ended_at + unnoticed).total_seconds()

@@ -4,10 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
-from django.conf import settings
-
+ROOT = Path(__file__).resolve().parents[2]
 LOOP = """
 import json, sys
 from datetime import timedelta
@@ -35,7 +35,7 @@ class Inspector:
         command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", LOOP]
         self.process = subprocess.Popen(
             command,
-            cwd=settings.BASE_DIR,
+            cwd=ROOT,
             env=os.environ | environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
