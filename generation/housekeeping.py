@@ -17,8 +17,6 @@ from generation.models import Attempt, DiffusionModel, Generation
 
 logger = logging.getLogger(__name__)
 
-BEATS_TO_WAIT = 3
-
 _answers_since: float | None = None
 
 
@@ -60,12 +58,12 @@ def hurry_starving() -> int:
 
 
 def rescue_after_patience() -> int:
-    """Rescue what expired, once the database has answered for some beats.
+    """Rescue what expired, once the database has answered for half a lease.
 
-    While it was away no worker could renew a lease: those who live do so first, and go on with what they run.
+    While it was away no worker could renew one: those who live do so first, and go on with what they run.
     """
-    patience = BEATS_TO_WAIT * configuration().beat_seconds
-    if _answers_since is None or time.monotonic() - _answers_since < patience:
+    patience = configuration().lease / 2
+    if _answers_since is None or time.monotonic() - _answers_since < patience.total_seconds():
         return 0
     return rescue_expired()
 

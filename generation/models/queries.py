@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 # First come those whose message is at the broker, which keeps their order, then the others by the line's order. Each
 # count is a range of an index, so ten thousand rows ahead take half a millisecond; Django's own expressions would take
 # several to put together. The year keeps SQLite from reading the whole table, which it would do for IS NOT NULL.
-OTHERS = """
-    SELECT COUNT(*) FROM generation_generation AS other
-    WHERE other.status = %s AND other.pinned_to_id IS NULL AND other.model_id = generation_generation.model_id AND
-"""
+WAITING = "SELECT COUNT(*) FROM generation_generation AS other WHERE other.status = %s"
+OTHERS = f"{WAITING} AND other.pinned_to_id IS NULL AND other.model_id = generation_generation.model_id AND"
 POSITION = f"""CASE
     WHEN generation_generation.status <> %s THEN NULL
     WHEN generation_generation.pinned_to_id IS NOT NULL THEN 1
+        + ({WAITING} AND other.pinned_to_id = generation_generation.pinned_to_id
+            AND other.id < generation_generation.id)
     WHEN generation_generation.dispatched_at IS NOT NULL THEN 1
         + ({OTHERS} other.dispatched_at < generation_generation.dispatched_at)
     ELSE 1
@@ -104,4 +104,4 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
 
     def with_position(self) -> "GenerationQuerySet":
         """Annotate `position`: 1 for the next of its model to run, None for those that do not wait."""
-        return self.annotate(position=RawSQL(POSITION, [Status.QUEUED] * 6))  # noqa: S611  it takes nothing from outside
+        return self.annotate(position=RawSQL(POSITION, [Status.QUEUED] * 7))  # noqa: S611  it takes nothing from outside

@@ -130,6 +130,14 @@ def test_all_of_ones_own_are_cancelled_and_nobody_elses(client_of, user, strange
     assert Generation.objects.get(pk=other.pk).status == Status.QUEUED
 
 
+def test_a_browser_is_answered_with_a_page(client_of, user):
+    factories.make_generation(owner=user)
+
+    response = client_of(user).post("/api/generations/cancel/", headers={"accept": "text/html"})
+
+    assert (response.status_code, "&quot;cancelled&quot;: 1" in response.content.decode()) == (200, True)
+
+
 def test_all_of_a_model_or_of_a_status(client_of, user, model):
     factories.make_generation(owner=user, model=factories.make_model(slug="other", is_default=False))
     factories.make_generation(owner=user, status=Status.RUNNING)

@@ -70,7 +70,7 @@ def test_a_generation_is_not_taken_from_its_worker_right_after_the_database_was_
 
 
 def test_it_is_taken_once_the_living_had_time_to_renew_their_leases(model, monkeypatch, settings):
-    settings.BEAT_SECONDS = 1
+    settings.LEASE_SECONDS = 6
     factories.make_generation().claim(device=factories.make_device(), dispatch_no=0)
     Generation.objects.update(lease_until=Now() - timedelta(seconds=1))
     monkeypatch.setattr(housekeeping, "_answers_since", time.monotonic() - 4)

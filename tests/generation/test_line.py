@@ -148,6 +148,14 @@ def test_one_row_and_the_list_tell_the_same_position(broker, user, stranger, mod
     assert {row.pk: Generation.objects.position_of(row) for row in in_order()} == listed
 
 
+def test_pinned_ones_stand_in_the_line_of_their_device(user, model):
+    mine, other = factories.make_device(index=0), factories.make_device(index=1)
+    submit(user)
+    pinned = [factories.make_generation(owner=user, pinned_to=device) for device in (mine, other, mine)]
+
+    assert [Generation.objects.position_of(generation) for generation in pinned] == [1, 1, 2]
+
+
 def test_who_has_waited_too_long_gets_one_before_all_others(user, staff, model, settings):
     settings.LONGEST_WAIT_SECONDS = 600
     patient = [submit(user, priority=-1) for _ in range(3)]
