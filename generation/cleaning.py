@@ -21,9 +21,9 @@ HALF_AFTER = timedelta(days=1)
 ROUND_SECONDS = 24 * 3600.0
 
 
-def remove_stray_files() -> int:
+def remove_stray_files(older_than: timedelta = STRAY_AFTER) -> int:
     """Remove what unsuccessful attempts left on storage."""
-    stray = Attempt.objects.with_stray_files().filter(ended_at__lt=Now() - STRAY_AFTER)
+    stray = Attempt.objects.with_stray_files().filter(ended_at__lt=Now() - older_than)
     attempts = list(stray.select_related("generation")[:BATCH])
     return sum(storage.try_to_remove_attempt(attempt) for attempt in attempts)
 

@@ -21,7 +21,7 @@ from generation.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-PAUSES_WITHOUT_DATABASE_SECONDS = (0.5, 1, 2, 4, 8, 16)
+PAUSES_WITHOUT_DATABASE_SECONDS = (0.5, 1, 2, *[4] * 7)
 
 
 def run(generation_id: UUID, dispatch_no: int, *, worker: Worker) -> None:

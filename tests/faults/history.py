@@ -66,8 +66,7 @@ def is_whole(image: Image) -> bool:
 
 def clean() -> None:
     """The housekeeper's round over the storage, as it will be an hour from now."""
-    cleaning.STRAY_AFTER = timedelta(0)
-    while cleaning.remove_stray_files():
+    while cleaning.remove_stray_files(older_than=timedelta(0)):
         pass
 
 

@@ -1,6 +1,7 @@
 """Brokers that are down, silent, forgetful, or back again; web processes that die before they have spoken to one."""
 
 import signal
+import time
 
 import httpx
 import pytest
@@ -39,6 +40,7 @@ def test_2_a_broker_that_is_away_is_no_error_for_the_client(cluster, fault):
         cluster.log("web").count(NO_MESSAGE) == failures
     ):  # after another failure it leaves the broker alone for a while
         generations.append(cluster.submit(num_inference_steps=1))
+        time.sleep(0.3)  # that is seconds, and each of these has to be drawn
     waiting = [cluster.look(generation)["status"] for generation in generations]
     cluster.broker.cut()
     cluster.broker.accept()

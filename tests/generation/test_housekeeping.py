@@ -78,6 +78,17 @@ def test_it_is_taken_once_the_living_had_time_to_renew_their_leases(model, monke
     assert housekeeping.rescue_after_patience() == 1
 
 
+def test_who_has_not_looked_for_a_while_is_patient_too(model, monkeypatch):
+    factories.make_generation().claim(device=factories.make_device(), dispatch_no=0)
+    Generation.objects.update(lease_until=Now() - timedelta(seconds=1))
+    monkeypatch.setattr(housekeeping, "_answers_since", time.monotonic() - 1000)
+    monkeypatch.setattr(housekeeping, "_last_round_at", time.monotonic() - 1000)
+
+    housekeeping.do_chores()
+
+    assert Generation.objects.get().status == Status.RUNNING
+
+
 def test_a_chore_that_finds_the_database_away_starts_the_patience_anew(model, monkeypatch):
     def fail() -> None:
         raise OperationalError("away")
