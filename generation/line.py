@@ -22,7 +22,7 @@ from generation.models import Attempt, Device, DiffusionModel, Generation
 T = TypeVar("T")
 
 SIZE = ("num_inference_steps", "num_images", "width", "height")
-USUAL_SECONDS = 5.0  # of a generation, where none has been measured yet
+USUAL_SECONDS = 1.0  # of a unit of work, where none has been measured yet
 MOST_DEBT = 3  # generations' lengths that who has used a lot of late, but waits for nothing, goes behind others
 RECENT = 200  # attempts, of all models
 HURRIED = -2  # the rank of those that have waited too long: before all priorities
@@ -117,7 +117,7 @@ def work_of(generation: Generation) -> float:
 def seconds_of(model_id: int, amount: float) -> float:
     """How long so much work takes, as far as is known."""
     pace = pace_of(model_id)
-    return USUAL_SECONDS if pace is None else pace.per_work.p50 * amount
+    return amount * (USUAL_SECONDS if pace is None else pace.per_work.p50)
 
 
 def estimate(generation: Generation) -> Estimate | None:
@@ -176,7 +176,7 @@ def measure(model_id: int) -> Pace | None:
         for its_model, outcome, started_at, ended_at, *size in latest
         if its_model == model_id and outcome == Outcome.SUCCEEDED
     ]
-    slots = Device.objects.slots_for(DiffusionModel(pk=model_id))
+    slots = Device.objects.slots_for(DiffusionModel.objects.get(pk=model_id))
     if not runs or not slots:
         return None
     lengths = [seconds for seconds, _ in runs]

@@ -17,6 +17,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
 from generation import cleaning, operations, storage
+from generation.engines.encoding import EncodedImage
 from generation.lifecycle import Status
 from tests import factories
 from tests.ports import free_port
@@ -75,15 +76,20 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def s3(settings, s3_server, request):
-    """The default storage is the bucket, configured as project/settings.py does it; links expire as parametrized."""
+    """The default storage is the bucket; links expire as parametrized."""
+    use_bucket(settings, s3_server, url_seconds=getattr(request, "param", 300))
+
+
+def use_bucket(settings, url: str, *, url_seconds: int = 300) -> None:
+    """Make the bucket of that server the default storage, configured as project/settings.py does it."""
     options = {
         "bucket_name": BUCKET,
-        "endpoint_url": s3_server,
+        "endpoint_url": url,
         "region_name": "us-east-1",
         "access_key": KEY,
         "secret_key": SECRET,
         "client_config": CLIENT_CONFIG,
-        "querystring_expire": getattr(request, "param", 300),
+        "querystring_expire": url_seconds,
         "default_acl": None,
         "file_overwrite": True,
     }
@@ -194,3 +200,14 @@ def test_an_upload_in_parts_that_goes_on_is_left_alone(s3):
 
     assert storage.abort_uploads(before=datetime.now(UTC) - timedelta(days=1)) == 0
     client.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
+
+
+def test_a_server_that_does_not_answer_is_unavailable_and_not_full(settings, monkeypatch):
+    monkeypatch.setattr(storage, "PAUSES_BETWEEN_TRIES_SECONDS", ())
+    use_bucket(settings, f"http://127.0.0.1:{free_port()}")
+    picture = EncodedImage(data=b"a picture", content_type="image/png", extension="png")
+
+    with pytest.raises(storage.StorageUnavailable) as refused:
+        storage.save("generations/one/1-token/0.png", picture)
+
+    assert refused.value.code == "storage_unavailable"
