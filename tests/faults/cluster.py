@@ -16,7 +16,7 @@ import httpx
 
 from generation.lifecycle import FINISHED
 from tests.faults.inspector import ROOT, Inspector
-from tests.faults.places import postgres_through_proxy, rabbitmq_through_proxy, redis_through_proxy
+from tests.faults.places import delete_queue, postgres_through_proxy, rabbitmq_through_proxy, redis_through_proxy
 from tests.faults.proxy import Proxy
 from tests.faults.redis_server import RedisServer
 from tests.ports import free_port
@@ -221,10 +221,13 @@ def started_cluster(
     places = {"PICTOR_DATA_DIR": str(folder / "data"), "PICTOR_KILL_POINTS": str(folder / "orders")}
     environment = QUICK | {"PICTOR_CPU_SLOTS": str(slots)} | places | broker_settings | database_settings
     cluster = Cluster(folder, broker=broker, database=database, redis=redis, environment=environment, slots=slots)
+    slug = f"faults-{uuid4().hex[:8]}"
     try:
-        cluster.set_up(slug=f"faults-{uuid4().hex[:8]}")
+        cluster.set_up(slug=slug)
         yield cluster
     finally:
         cluster.close()
+        if rabbitmq_url:
+            delete_queue(rabbitmq_url, f"model.{slug}")
         for part in filter(None, (broker, database, redis)):
             part.close()

@@ -4,6 +4,8 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 from uuid import uuid4
 
+from kombu import Connection
+
 from tests.faults.proxy import Proxy
 from tests.faults.redis_server import RedisServer
 
@@ -23,6 +25,12 @@ def rabbitmq_through_proxy(url: str) -> tuple[Settings, Proxy]:
     proxy = Proxy((parts.hostname or "127.0.0.1", parts.port or 5672))
     place = f"{parts.username}:{parts.password}@127.0.0.1:{proxy.port}"
     return {"BROKER_URL": urlunsplit(("amqp", place, parts.path, "", ""))}, proxy
+
+
+def delete_queue(url: str, name: str) -> None:
+    """Leave nothing behind on a RabbitMQ that others use too."""
+    with Connection(url) as connection:
+        connection.default_channel.queue_delete(name)
 
 
 def postgres_through_proxy(url: str) -> tuple[Settings, Proxy]:
