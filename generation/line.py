@@ -176,8 +176,8 @@ def measure(model_id: int) -> Pace | None:
         for its_model, outcome, started_at, ended_at, *size in latest
         if its_model == model_id and outcome == Outcome.SUCCEEDED
     ]
-    slots = Device.objects.slots_for(DiffusionModel.objects.get(pk=model_id))
-    if not runs or not slots:
+    slots = Device.objects.slots_for(DiffusionModel.objects.get(pk=model_id)) if runs else 0
+    if slots == 0:
         return None
     lengths = [seconds for seconds, _ in runs]
     per_work = sorted(seconds / amount for seconds, amount in runs)
