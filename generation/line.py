@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from django.db.models.functions import Now
 
 from generation.lifecycle import FINISHED, Outcome, Status
-from generation.models import Attempt, Device, DiffusionModel, Generation
+from generation.models import Attempt, Device, Generation
 
 T = TypeVar("T")
 
@@ -167,20 +167,14 @@ def remembered(ask: Callable[[int], T], model_id: int, *, for_seconds: float) ->
 
 def measure(model_id: int) -> Pace | None:
     """The pace by the latest attempts: by their ids, so that it is the same quick look however many there are."""
-    size = [f"generation__{name}" for name in SIZE]
-    latest = Attempt.objects.order_by("-id").values_list(
-        "generation__model", "outcome", "started_at", "ended_at", *size
-    )[:RECENT]
-    runs = [
-        ((ended_at - started_at).total_seconds(), work(*size))
-        for its_model, outcome, started_at, ended_at, *size in latest
-        if its_model == model_id and outcome == Outcome.SUCCEEDED
-    ]
-    slots = Device.objects.slots_for(DiffusionModel.objects.get(pk=model_id)) if runs else 0
+    latest = Attempt.objects.select_related("generation__model").order_by("-id")
+    latest = latest.defer("error_detail", "generation__prompt", "generation__negative_prompt")[:RECENT]
+    runs = [run for run in latest if run.generation.model_id == model_id and run.outcome == Outcome.SUCCEEDED]
+    slots = Device.objects.slots_for(runs[0].generation.model) if runs else 0
     if slots == 0:
         return None
-    lengths = [seconds for seconds, _ in runs]
-    per_work = sorted(seconds / amount for seconds, amount in runs)
+    lengths = [run.length.total_seconds() for run in runs]
+    per_work = sorted(seconds / work_of(run.generation) for seconds, run in zip(lengths, runs, strict=True))
     return Pace(slots, mean(lengths), pstdev(lengths), Seconds(quantile(per_work, 0.5), quantile(per_work, 0.9)))
 
 

@@ -1,5 +1,7 @@
 """An attempt: one claim of a generation by a worker, and how it ended."""
 
+from datetime import timedelta
+
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -64,6 +66,11 @@ class Attempt(models.Model):
 
     def __str__(self) -> str:
         return f"attempt {self.number} of {self.generation_id}"
+
+    @property
+    def length(self) -> timedelta:
+        """From its start to its end, or nothing while it has not ended."""
+        return self.ended_at - self.started_at if self.ended_at else timedelta()
 
     def had_company(self) -> bool:
         """Whether its process held others at its end: those that still count as running, or were lost with it."""
