@@ -49,6 +49,8 @@ def run_dispatched(generation_id: UUID, dispatch_no: int, worker: Worker) -> Non
             return
         kill_points.reach("after_claim", generation.pk)
         run_claimed(generation, attempt, fault, worker=worker)
+    if worker.device.quarantined_at is not None and generation.status == Status.SUCCEEDED:
+        worker.device.trust(tested_at=attempt.started_at)
     dispatch.top_up(generation.model)
 
 
@@ -65,8 +67,6 @@ def run_claimed(generation: Generation, attempt: Attempt, fault: EngineError | N
             kill_points.reach("after_upload", generation.pk)
             finish(generation, attempt, images)
             kill_points.reach("after_result_commit", generation.pk)
-            if worker.device.quarantined_at is not None:
-                worker.device.trust(tested_at=attempt.started_at)
             logger.info("%s succeeded on %s, %.1f s in the pipeline.", generation, worker.device, made.pipeline_seconds)
         except BaseException as error:  # an exception that left a task would wedge the worker for good
             give_back(generation, attempt, error, watch=watch, worker=worker)
@@ -199,7 +199,8 @@ def give_back(generation: Generation, attempt: Attempt, error: BaseException, *,
             cause = f"{type(error).__name__}: {error}"
             settle(lambda: generation.fail(attempt, code=code, detail=detail, cause=cause, step=watch.step))
     logger.info("%s ended as %s at step %s of %s.", attempt, generation.status, watch.step, watch.total)
-    storage.try_to_remove_attempt(attempt)  # what fails here is the housekeeper's to repeat
+    if generation.status != Status.SUCCEEDED:  # it has, where something failed only after the commit
+        storage.try_to_remove_attempt(attempt)  # what fails here is the housekeeper's to repeat
 
 
 def explain(error: BaseException, generation: Generation) -> tuple[str, str]:

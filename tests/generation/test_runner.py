@@ -279,6 +279,20 @@ def test_a_database_that_comes_back_costs_no_second_run(worker, monkeypatch):
     assert (generation.status, len(worker.runtime.requests)) == (Status.SUCCEEDED, 1)
 
 
+def test_what_fails_after_the_commit_costs_no_image(worker, monkeypatch):
+    def fail(*words: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(
+        runner.kill_points, "reach", lambda point, _: fail() if point == "after_result_commit" else None
+    )
+
+    generation, attempt = make_running(worker)
+
+    assert generation.status == Status.SUCCEEDED
+    assert len(stored_files(attempt)) == 2
+
+
 def test_a_database_that_stays_away_after_a_commit_keeps_the_images(worker, monkeypatch):
     monkeypatch.setattr(runner, "PAUSES_WITHOUT_DATABASE_SECONDS", ())
     succeed = Generation.succeed
