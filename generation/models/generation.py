@@ -106,13 +106,19 @@ class Generation(Request):
 
     def mark_dispatched(self) -> bool:
         """Take the next dispatch number before publishing; False if somebody else did or it no longer waits."""
-        back_off = configuration().redispatch * 2 ** min(self.dispatch_no, MAX_BACK_OFF)
         return self._update(
             Q(status=Status.QUEUED, dispatch_no=self.dispatch_no),
             dispatch_no=self.dispatch_no + 1,
             dispatched_at=Now(),
-            redispatch_at=Now() + back_off,
+            redispatch_at=Now() + self._back_off(),
         )
+
+    def _back_off(self) -> timedelta:
+        """How long its next message may be on the way: twice as long as the last, if that is still on the way."""
+        shortest = configuration().redispatch
+        if self.dispatched_at is None or self.redispatch_at is None:
+            return shortest
+        return min(2 * (self.redispatch_at - self.dispatched_at), shortest * 2**MAX_BACK_OFF)
 
     def unmark_dispatched(self) -> bool:
         """Note that the latest dispatch will reach no worker, so that it is made anew at once."""
@@ -129,10 +135,7 @@ class Generation(Request):
         self._update(Q(status=Status.QUEUED), load_count=F("load_count") + 1)
 
     def claim(self, *, device: Device, dispatch_no: int, process: UUID | None = None) -> Attempt | None:
-        """Start an attempt on `device`; None if the dispatch is stale, cancelled, or meant for another device.
-
-        `process` names the worker's process, of whose attempts it is known that they die together.
-        """
+        """Start an attempt on `device`; None if the dispatch is stale, cancelled, or meant for another device."""
         token = uuid4()
         meant_for_it = Q(pinned_to=None) | Q(pinned_to=device)
         with transaction.atomic():
@@ -227,8 +230,7 @@ class Generation(Request):
     def _lose(self, attempt: Attempt, guard: Q, *, detail: str) -> bool:
         """Close `attempt` as lost: cancelled if that was asked for, failed if it was the last, else queued again.
 
-        One that died in company may be innocent: it is never the last one, and from then on the generation runs
-        alone on its device, where only the guilty die again.
+        One that died in company may be innocent: it is never the last, and then runs alone, where only the guilty die.
         """
         with transaction.atomic():
             had_company = attempt.had_company()

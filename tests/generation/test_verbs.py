@@ -201,6 +201,29 @@ def test_each_dispatch_waits_twice_as_long_for_the_next(settings):
     assert (first, second) == (timedelta(seconds=10), timedelta(seconds=20))
 
 
+def test_a_message_that_the_broker_did_not_take_makes_the_next_wait_no_longer(settings):
+    settings.REDISPATCH_SECONDS = 10
+    generation = factories.make_generation()
+
+    for _ in range(4):
+        generation.mark_dispatched()
+        generation.unmark_dispatched()
+    generation.mark_dispatched()
+
+    assert generation.redispatch_at - generation.dispatched_at == timedelta(seconds=10)
+
+
+def test_after_a_loss_the_next_message_waits_no_longer_than_the_first(settings):
+    settings.REDISPATCH_SECONDS = 10
+    generation, attempt = claimed()
+    expire(generation)
+    generation.rescue(attempt)
+
+    generation.mark_dispatched()
+
+    assert generation.redispatch_at - generation.dispatched_at == timedelta(seconds=10)
+
+
 def test_a_beat_renews_the_lease_and_notes_the_progress():
     generation, attempt = claimed()
     expire(generation)
