@@ -6,7 +6,7 @@ Any number of housekeepers may run at once; every change is one conditional UPDA
 import logging
 import time
 
-from django.db import Error, connection
+from django.db import Error, connection, transaction
 from django.db.models import Exists, OuterRef
 
 from generation import dispatch, line
@@ -63,10 +63,17 @@ def hurry_starving() -> int:
 def rescue_after_patience() -> int:
     """Rescue what expired, once the database has answered for half a lease.
 
-    While it was away no worker could renew one: those who live do so first, and go on with what they run.
+    While it was away, or SQLite's write lock was held, no worker could renew one: those who live do so first, and go on
+    with what they run.
     """
-    patience = configuration().lease / 2
-    if _answers_since is None or time.monotonic() - _answers_since < patience.total_seconds():
+    global _answers_since
+    patience, asked_at = configuration().lease.total_seconds() / 2, time.monotonic()
+    if _answers_since is None or asked_at - _answers_since < patience or not Generation.objects.expired().exists():
+        return 0
+    with transaction.atomic():
+        waited = time.monotonic() - asked_at  # for the write lock; PostgreSQL has none
+    if waited > patience:
+        _answers_since = time.monotonic()
         return 0
     return rescue_expired()
 

@@ -2,6 +2,7 @@
 
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.db import OperationalError
@@ -76,6 +77,18 @@ def test_it_is_taken_once_the_living_had_time_to_renew_their_leases(model, monke
     monkeypatch.setattr(housekeeping, "_answers_since", time.monotonic() - 4)
 
     assert housekeeping.rescue_after_patience() == 1
+
+
+def test_who_had_to_wait_for_the_write_lock_is_patient_again(model, monkeypatch, settings):
+    settings.LEASE_SECONDS = 6
+    factories.make_generation().claim(device=factories.make_device(), dispatch_no=0)
+    Generation.objects.update(lease_until=Now() - timedelta(seconds=1))
+    clock = iter([100.0, 105.0, 105.0])  # asked, got the lock, noted
+    monkeypatch.setattr(housekeeping, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(housekeeping, "_answers_since", 1.0)
+
+    assert housekeeping.rescue_after_patience() == 0
+    assert (Generation.objects.get().status, housekeeping._answers_since) == (Status.RUNNING, 105.0)
 
 
 def test_who_has_not_looked_for_a_while_is_patient_too(model, monkeypatch):
