@@ -80,6 +80,7 @@ class Cluster:
         environment = dict(self.environment)
         if name == "web":
             options = ["--port", str(self.port), "--lifespan", "off", "--log-level", "warning"]
+            environment |= {"PICTOR_BROKER_TIMEOUT_SECONDS": "0.9"}  # as `manage.py up` has it
             command = [*python, "-m", "uvicorn", "project.asgi:application", "--no-access-log", *options]
         elif name == "housekeeper":
             command = [*python, "manage.py", "housekeeper"]
