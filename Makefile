@@ -16,7 +16,7 @@ export PROMPT
 # Compiled modules are kept whatever the shell says: without them each start takes many seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run picture test test-faults check
+.PHONY: help run picture test test-faults soak check
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -32,11 +32,16 @@ picture:  ## make one picture: make picture PROMPT="a blue whale"
 test:  ## run the tests, on SQLite and on PostgreSQL
 	@$(install) --dev
 	@.venv/bin/python -m pytest
-	@.venv/bin/python -m pytest --database=postgres $(addprefix tests/,admin api generation service)
+	@.venv/bin/python -m pytest --database=postgres $(addprefix tests/,admin api faults generation service)
 
-test-faults:  ## only the tests that kill processes of a running service
+test-faults:  ## only the tests that kill, pause and cut off the parts of a running service
 	@$(install) --dev
-	@.venv/bin/python -m pytest -m faults tests/service
+	@.venv/bin/python -m pytest -m faults tests/faults
+	@.venv/bin/python -m pytest -m faults --database=postgres tests/faults
+
+soak:  ## generations under random faults, and the ledger: make soak MINUTES=10 (DATABASE=postgres for PostgreSQL)
+	@$(install) --dev
+	@.venv/bin/python benchmarks/soak.py --minutes $(or $(MINUTES),10) --database $(or $(DATABASE),sqlite)
 
 check:  ## check format, lint, types and imports
 	@$(install) --dev

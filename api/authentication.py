@@ -60,6 +60,16 @@ class MayChange(BasePermission):
         return user_of(request).has_perm(permission)
 
 
+class MayOversee(BasePermission):
+    """What concerns everybody's generations is for staff who may change them."""
+
+    message = "This is for staff with the permission 'generation.change_generation'. Ask an administrator."
+
+    def has_permission(self, request: Request, view: "APIView") -> bool:
+        """Return whether the user may change what belongs to anybody."""
+        return oversees(request) and user_of(request).has_perm("generation.change_generation")
+
+
 def user_of(request: Request) -> User:
     """Who is asking; only for views that let nobody in without authentication, as all of ours."""
     return cast(User, request.user)

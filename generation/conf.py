@@ -9,6 +9,8 @@ from django.conf import settings
 
 from generation.quotas import Limits
 
+MAX_BACK_OFF = 6  # doublings of the time until a message is published again
+
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
@@ -20,10 +22,13 @@ class Configuration:
     beat_seconds: float
     sweep_seconds: float
     redispatch: timedelta
+    longest_wait: timedelta
     max_attempts: int
     webhooks_may_be_private: bool
     slots: dict[str, int]
     hang_seconds: float
+    retention: timedelta | None
+    keeps_rows: bool
     engine_dir: Path
     compiles: bool
     webhook_dialects: Mapping[str, str]
@@ -36,6 +41,10 @@ class Configuration:
     max_waiting: int | None
     limits_per_user: Limits
 
+    def back_off(self, last: timedelta | None) -> timedelta:
+        """How long a message may be on the way: twice as long as the last, where that is on the way still."""
+        return self.redispatch if last is None else min(2 * last, self.redispatch * 2**MAX_BACK_OFF)
+
 
 def configuration() -> Configuration:
     """The settings as they are now (tests override them)."""
@@ -46,10 +55,13 @@ def configuration() -> Configuration:
         beat_seconds=settings.BEAT_SECONDS,
         sweep_seconds=settings.SWEEP_SECONDS,
         redispatch=timedelta(seconds=settings.REDISPATCH_SECONDS),
+        longest_wait=timedelta(seconds=settings.LONGEST_WAIT_SECONDS),
         max_attempts=settings.MAX_ATTEMPTS,
         webhooks_may_be_private=settings.WEBHOOKS_MAY_BE_PRIVATE,
         slots={"cuda": settings.GPU_SLOTS, "cpu": settings.CPU_SLOTS},
         hang_seconds=settings.HANG_SECONDS,
+        retention=timedelta(days=settings.RETENTION_DAYS) if settings.RETENTION_DAYS else None,
+        keeps_rows=settings.RETENTION_REMOVES == "images",
         engine_dir=settings.ENGINE_DIR,
         compiles=settings.COMPILE,
         webhook_dialects=settings.WEBHOOK_DIALECTS,

@@ -13,6 +13,7 @@ from celery import current_app
 from django.db import Error
 from kombu.exceptions import OperationalError
 
+from generation import kill_points
 from generation.models import Device, DiffusionModel, Generation, WebhookEvent
 from generation.models.webhook import WebhookEventQuerySet
 
@@ -43,6 +44,7 @@ def device_queue(*, host: str, label: str) -> str:
 
 def send_off(generation: Generation) -> None:
     """Have a new generation published: at once if it is pinned, else as soon as it is its turn."""
+    kill_points.reach("after_commit", generation.pk)
     if generation.pinned_to is None:
         top_up(generation.model)
     else:
@@ -83,8 +85,7 @@ def publish_all(generations: Iterable[Generation]) -> int:
 
 def window(model: DiffusionModel) -> int:
     """How many messages of `model` the broker should hold, so that no slot runs dry between two runs."""
-    at_once = sum(device.at_once(model) for device in Device.objects.alive().serving(model))
-    return max(SMALLEST_WINDOW, WINDOW_PER_SLOT * at_once)
+    return max(SMALLEST_WINDOW, WINDOW_PER_SLOT * Device.objects.slots_for(model))
 
 
 def publish(generation: Generation) -> bool:

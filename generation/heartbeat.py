@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 
 from generation.conf import configuration
 from generation.models import Device
-from generation.models.leases import beat
+from generation.models.many import beat
 from generation.models.webhook import note_progress
 from generation.watch import Watch
 

@@ -4,39 +4,91 @@ Any number of housekeepers may run at once; every change is one conditional UPDA
 """
 
 import logging
+import time
 from contextlib import suppress
-from datetime import timedelta
-from typing import Any
 
-from django.db.models import QuerySet
-from django.db.models.functions import Now
+from django.db import Error, connection, transaction
+from django.db.models import Exists, OuterRef
 
-from generation import dispatch, inputs, operations, storage
+from generation import dispatch, line, operations
+from generation.cleaning import (
+    BATCH,
+    abort_half_uploads,
+    expire_results,
+    forget_keys,
+    forget_progress,
+    remove_expired_inputs,
+    remove_orphans,
+    remove_stray_files,
+)
+from generation.conf import configuration
 from generation.errors import AlreadyFinished
 from generation.events.positions import positions
 from generation.events.publisher import tell
-from generation.lifecycle import CancelReason, Status
-from generation.models import Attempt, Batch, DiffusionModel, Generation, WebhookEvent
-from generation.models.webhook import Kind
+from generation.lifecycle import CancelReason, Outcome
+from generation.models import Attempt, DiffusionModel, Generation, WebhookEvent
 
 logger = logging.getLogger(__name__)
 
-BATCH = 100
-STRAY_AFTER = timedelta(hours=1)
-KEYS_KEPT = timedelta(hours=24)
-PROGRESS_KEPT = timedelta(hours=24)
+_answers_since: float | None = None
+_last_round_at = 0.0
+
+
+def do_chores() -> None:
+    """Every chore once; one that fails keeps none of the others from being done."""
+    global _answers_since, _last_round_at
+    now = time.monotonic()
+    if _answers_since is None or now - _last_round_at > configuration().lease.total_seconds() / 2:
+        _answers_since = now  # what was in between is not known here
+    _last_round_at = now
+    for chore in CHORES:
+        try:
+            chore()
+        except Error as error:
+            logger.warning("%s waits, the database answers: %s", chore.__name__, error)
+            connection.close()
+            _answers_since = None
+            return  # the others need it too
+        except Exception:
+            logger.exception("%s failed; it is tried again.", chore.__name__)
 
 
 def fill_windows() -> int:
     """Publish what waits in the database wherever the broker's window has room."""
-    waiting = DiffusionModel.objects.filter(generations__status=Status.QUEUED, generations__dispatched_at=None)
-    return dispatch.publish_pinned() + dispatch.top_up_all(waiting.distinct())
+    in_line = DiffusionModel.objects.filter(Exists(Generation.objects.undispatched().filter(model=OuterRef("pk"))))
+    return dispatch.publish_pinned() + dispatch.top_up_all(in_line)
 
 
 def redispatch_overdue() -> int:
     """Publish anew what was dispatched and not claimed in time: its message may be lost."""
     overdue = Generation.objects.overdue().select_related("model", "pinned_to")
     return dispatch.publish_all(overdue[:BATCH])
+
+
+def hurry_starving() -> int:
+    """Put one of each owner who has waited too long before all others, so that no priority keeps anybody waiting."""
+    starving = Generation.objects.starving(rank=line.HURRIED, longest=configuration().longest_wait)
+    owners = list(starving.order_by().values_list("owner", "model").distinct()[:BATCH])
+    first = (starving.filter(owner=owner, model=model).first() for owner, model in owners)
+    return sum(generation.hurry(line.HURRIED) for generation in first if generation is not None)
+
+
+def rescue_after_patience() -> int:
+    """Rescue what expired, once the database has answered for half a lease.
+
+    While it was away, or SQLite's write lock was held, no worker could renew one: those who live do so first, and go on
+    with what they run.
+    """
+    global _answers_since
+    patience, asked_at = configuration().lease.total_seconds() / 2, time.monotonic()
+    if _answers_since is None or asked_at - _answers_since < patience or not Generation.objects.expired().exists():
+        return 0
+    with transaction.atomic():
+        waited = time.monotonic() - asked_at  # for the write lock; PostgreSQL has none
+    if waited > patience:
+        _answers_since = time.monotonic()
+        return 0
+    return rescue_expired()
 
 
 def rescue_expired() -> int:
@@ -51,17 +103,12 @@ def rescue_expired() -> int:
     return rescued
 
 
-def remove_stray_files() -> int:
-    """Remove what unsuccessful attempts left on storage."""
-    stray = Attempt.objects.with_stray_files().filter(ended_at__lt=Now() - STRAY_AFTER)
-    attempts = list(stray.select_related("generation")[:BATCH])
-    return sum(storage.try_to_remove_attempt(attempt) for attempt in attempts)
-
-
-def remove_expired_inputs() -> int:
-    """Remove uploaded pictures whose time is over and that no generation has."""
-    inputs.expire()
-    return inputs.remove_expired(most=BATCH)
+def close_attempts() -> int:
+    """Close attempts that are open although their generation has gone on without them."""
+    orphaned = Attempt.objects.orphaned()[:BATCH]
+    for attempt in orphaned:
+        attempt.close(Outcome.LOST, detail="It was still open after its generation had gone on.")
+    return len(orphaned)
 
 
 def end_overdue() -> int:
@@ -80,41 +127,25 @@ def send_webhooks() -> int:
     return dispatch.publish_events(WebhookEvent.objects.due())
 
 
-def forget_progress() -> int:
-    """Remove the progress events of a day ago, which nobody needs any more."""
-    old = WebhookEvent.objects.filter(kind=Kind.PROGRESS, created_at__lt=Now() - PROGRESS_KEPT)
-    removed, _ = WebhookEvent.objects.filter(pk__in=batch_of(old)).delete()
-    return removed
-
-
-def forget_keys() -> int:
-    """Forget the idempotency keys of a day ago: from then on they may be used for something else."""
-    forgotten = 0
-    for table in (Generation.objects, Batch.objects):
-        old = table.exclude(idempotency_key="").filter(created_at__lt=Now() - KEYS_KEPT)
-        forgotten += table.filter(pk__in=batch_of(old)).update(idempotency_key="")
-    return forgotten
-
-
-def batch_of(rows: QuerySet[Any]) -> list[Any]:
-    """The keys of so many of the rows as one sweep takes on."""
-    return list(rows.order_by().values_list("pk", flat=True)[:BATCH])
-
-
 def tell_positions() -> int:
     """Tell those who listen how far their waiting generations have come."""
     return positions.tell_changes()
 
 
 CHORES = (
-    rescue_expired,
+    rescue_after_patience,
+    close_attempts,
     end_overdue,
+    hurry_starving,
     redispatch_overdue,
     fill_windows,
     send_webhooks,
     tell_positions,
     remove_stray_files,
+    remove_orphans,
+    abort_half_uploads,
     remove_expired_inputs,
+    expire_results,
     forget_keys,
     forget_progress,
 )

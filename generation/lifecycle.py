@@ -41,6 +41,16 @@ class CancelReason(StrEnum):
     DISCONNECT = "disconnect"
 
 
+class SeenBy(StrEnum):
+    """By which way it was seen that a generation has to stop."""
+
+    WAITING = "waiting"  # nothing ran: it ended with the request itself
+    REVOKE = "revoke"  # Celery's broadcast, at the next step
+    FLAG = "flag"  # the row, at a beat or at the commit
+    DEADLINE = "deadline"  # its time was over
+    LOSS = "loss"  # its worker died before it could see anything
+
+
 class Transition(NamedTuple):
     """One allowed step: the status it starts from and the one it leads to."""
 
@@ -59,3 +69,4 @@ FINISHED = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
 STATUS_CHOICES = [(status.value, status.value) for status in Status]
 CANCEL_REASON_CHOICES = [(reason.value, reason.value) for reason in CancelReason]
 OUTCOME_CHOICES = [(outcome.value, outcome.value) for outcome in Outcome]
+SEEN_BY_CHOICES = [(seen_by.value, seen_by.value) for seen_by in SeenBy]

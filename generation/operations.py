@@ -1,7 +1,8 @@
 """What the outside may do with generations: submit, cancel, retry, delete."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
@@ -11,11 +12,14 @@ from generation.errors import AlreadyFinished, NotFinished, NotRetryable
 from generation.events.publisher import tell
 from generation.lifecycle import CancelReason, Status
 from generation.models import Batch, Device, Generation
+from generation.models.many import withdraw_all
+from generation.models.queries import GenerationQuerySet
 from generation.parameters import Wishes
 from generation.quotas import Credential
-from generation.submission import PARAMETERS_OF_A_ROW, find_recent, submit_many, submit_one
+from generation.submission import PARAMETERS_OF_A_ROW, find_recent, submit_many, submit_one, tell_all
 from generation.terms import Asked, Terms
 
+CANCELLED_AT_ONCE = 500
 NO_TERMS = Terms()
 
 
@@ -94,6 +98,40 @@ def cancel_batch(batch: Batch) -> None:
         for generation in Generation.objects.unfinished().filter(batch=batch).select_related("model"):
             with suppress(AlreadyFinished):
                 cancel(generation)
+
+
+class Cancelled(NamedTuple):
+    """What a cancel of many has done: how many ended there and then, how many were asked to stop."""
+
+    cancelled: int
+    stopping: int
+
+
+def cancel_all(generations: GenerationQuerySet) -> Cancelled:
+    """Cancel what waits and ask the workers of what runs to stop, in batches, so that nobody else has to wait long."""
+    cancelled = withdraw_waiting(generations)
+    running = [generation for generation in generations.running() if generation.request_cancel()]
+    transaction.on_commit(lambda: revoke_all(running), robust=True)
+    return Cancelled(cancelled + withdraw_waiting(generations), len(running))  # some may have been released meanwhile
+
+
+def withdraw_waiting(generations: GenerationQuerySet) -> int:
+    """Cancel those that wait, a batch at a time; returns how many."""
+    # What a webhook tells is stored with each change of a status, so these go one by one.
+    told = generations.queued().exclude(webhook_url="").select_related("model")
+    count = sum(cancel(generation).is_finished for generation in told.iterator(CANCELLED_AT_ONCE))
+    waiting = generations.queued().filter(webhook_url="").order_by("id").values_list("pk", flat=True)
+    while ids := list(waiting[:CANCELLED_AT_ONCE]):
+        count += withdraw_all(ids)
+        tell_all(Generation.objects.filter(pk__in=ids))
+    return count
+
+
+def revoke_all(generations: Iterable[Generation]) -> None:
+    """Tell the workers of all of them to look, and who listens."""
+    for generation in generations:
+        tell(generation, is_stopping=True)
+        dispatch.revoke(generation)
 
 
 def retry(generation: Generation, *, credential: Credential | None = None) -> Generation:

@@ -8,14 +8,14 @@ from uuid import UUID
 
 from django.db import InterfaceError, OperationalError, connection
 
-from generation import dispatch, input_pixels, storage
+from generation import dispatch, input_pixels, kill_points, storage
 from generation.conf import configuration
 from generation.engines.encoding import encode_all
 from generation.engines.errors import DeviceLost, EngineError, ModelUnavailable
 from generation.engines.types import GeneratedImages, ImageRequest
 from generation.events.publisher import tell
 from generation.input_pixels import InputLost, Pixels
-from generation.lifecycle import CancelReason, Status
+from generation.lifecycle import CancelReason, SeenBy, Status
 from generation.models import Attempt, Generation, Image
 from generation.storage import Picture, StorageUnavailable
 from generation.watch import CancelRequested, ClaimLost, DeadlinePassed, Draining, Watch
@@ -23,7 +23,7 @@ from generation.worker import Worker
 
 logger = logging.getLogger(__name__)
 
-PAUSES_WITHOUT_DATABASE_SECONDS = (0.5, 1, 2, 4, 8, 16)
+PAUSES_WITHOUT_DATABASE_SECONDS = (0.5, 1, 2, *[4] * 7)
 
 
 def run(generation_id: UUID, dispatch_no: int, *, worker: Worker) -> None:
@@ -38,22 +38,25 @@ def run_dispatched(generation_id: UUID, dispatch_no: int, worker: Worker) -> Non
     if generation is None:
         logger.info("Dispatch %s of %s is stale; nothing to do.", dispatch_no, generation_id)
         return
-    if worker.is_draining.is_set():
+    if worker.refuses(generation):
         generation.unmark_dispatched()
         return
 
     # The model comes before the claim: loading may take longer than a lease, and holds Python's lock meanwhile.
     fault = load(generation, worker)
     pixels, loss = fetch(generation)
-    with worker.place(generation.model):
-        attempt = generation.claim(device=worker.device, dispatch_no=dispatch_no)
+    with worker.place(generation.model, alone=generation.runs_alone):
+        attempt = generation.claim(device=worker.device, dispatch_no=dispatch_no, process=worker.process)
         if attempt is None:
             logger.info("%s was claimed or cancelled meanwhile; nothing to do.", generation)
             return
+        kill_points.reach("after_claim", generation.pk)
         tell(generation)
         dispatch.notify(generation)
         run_claimed(generation, attempt, fault or loss, pixels=pixels, worker=worker)
     dispatch.notify(generation)
+    if worker.device.quarantined_at is not None and generation.status == Status.SUCCEEDED:
+        worker.device.trust(tested_at=attempt.started_at)
     dispatch.top_up(generation.model)
 
 
@@ -66,14 +69,24 @@ def run_claimed(
             watch.check()
             if fault is not None:
                 raise fault
-            made = worker.runtime.generate(image_request(generation, pixels), on_step=watch.on_step)
+            made = draw(generation, pixels, watch=watch, worker=worker)
             watch.check()
             images = store(made, generation, attempt)
+            kill_points.reach("after_upload", generation.pk)
             finish(generation, attempt, images)
+            kill_points.reach("after_result_commit", generation.pk)
             tell(generation)
             logger.info("%s succeeded on %s, %.1f s in the pipeline.", generation, worker.device, made.pipeline_seconds)
         except BaseException as error:  # an exception that left a task would wedge the worker for good
             give_back(generation, attempt, error, watch=watch, worker=worker)
+
+
+def draw(generation: Generation, pixels: Pixels, *, watch: Watch, worker: Worker) -> GeneratedImages:
+    """Run the pipeline; however it is left, that moment is noted."""
+    try:
+        return worker.runtime.generate(image_request(generation, pixels), on_step=watch.on_step)
+    finally:
+        watch.leave()
 
 
 def find(generation_id: UUID, dispatch_no: int) -> Generation | None:
@@ -180,24 +193,30 @@ def finish(generation: Generation, attempt: Attempt, images: list[Image]) -> Non
     if not settle(commit):
         generation.refresh_from_db()
         is_ours = generation.status == Status.RUNNING and generation.claim_token == attempt.claim_token
-        raise CancelRequested if is_ours else ClaimLost
+        raise CancelRequested(SeenBy.FLAG) if is_ours else ClaimLost
 
 
 def give_back(generation: Generation, attempt: Attempt, error: BaseException, *, watch: Watch, worker: Worker) -> None:
     """Give an attempt that did not succeed its defined end, and remove what it has stored."""
+
+    def cancel(seen_by: SeenBy, reason: CancelReason = CancelReason.REQUEST) -> bool:
+        ago = watch.seconds_since_left()
+        return generation.cancel(attempt, seen_by=seen_by, reason=reason, step=watch.step, freed_seconds_ago=ago)
+
     has_moved = False
     match error:
         case CancelRequested():
-            has_moved = settle(lambda: generation.cancel(attempt, step=watch.step))
+            has_moved = settle(lambda: cancel(error.seen_by))
         case DeadlinePassed():
-            reason = CancelReason.DEADLINE
-            has_moved = settle(lambda: generation.cancel(attempt, step=watch.step, reason=reason))
+            has_moved = settle(lambda: cancel(SeenBy.DEADLINE, CancelReason.DEADLINE))
         case Draining():
-            has_moved = settle(
-                lambda: generation.release(attempt, step=watch.step) or generation.cancel(attempt, step=watch.step)
-            )
+            has_moved = settle(lambda: generation.release(attempt, step=watch.step) or cancel(SeenBy.FLAG))
         case ClaimLost():
             logger.warning("The claim on %s is lost; its result is dropped.", generation)
+        case OperationalError() | InterfaceError():
+            # Whether the last commit took effect is not known, so no file is touched: the housekeeper will find out.
+            logger.error("The database stays away, so %s ends when its lease does: %s", attempt, error)
+            return
         case DeviceLost():
             logger.error("%s has failed: %s", worker.device, error)
             has_moved = settle(lambda: generation.lose(attempt, detail=str(error)))
@@ -210,7 +229,8 @@ def give_back(generation: Generation, attempt: Attempt, error: BaseException, *,
     if has_moved:
         tell(generation)
     logger.info("%s ended as %s at step %s of %s.", attempt, generation.status, watch.step, watch.total)
-    storage.try_to_remove_attempt(attempt)  # what fails here is the housekeeper's to repeat
+    if generation.status != Status.SUCCEEDED:  # it has, where something failed only after the commit
+        storage.try_to_remove_attempt(attempt)  # what fails here is the housekeeper's to repeat
 
 
 def explain(error: BaseException, generation: Generation) -> tuple[str, str]:
@@ -223,7 +243,7 @@ def explain(error: BaseException, generation: Generation) -> tuple[str, str]:
             return error.code, str(error)
         case StorageUnavailable():
             logger.error("%s: %s", generation, error)
-            return "storage_unavailable", "The storage did not take or give images. Try again later."
+            return error.code, "The storage did not take or give images. Try again later; operators can see why."
         case InputLost():
             return "input_lost", f"{error} Submit it anew with another picture."
         case _:

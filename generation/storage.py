@@ -1,11 +1,20 @@
-"""Images in and out of django-storages."""
+"""Images in and out of django-storages.
 
+StorageUnavailable   the storage refused a file again and again
+└── StorageFull      there is no room left for it
+"""
+
+import errno
 import logging
+import os
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
+from uuid import UUID
 
 from django.core.files.storage import FileSystemStorage, default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -16,11 +25,20 @@ from generation.models import Attempt, Generation, Image
 
 logger = logging.getLogger(__name__)
 
+ROOT = "generations"
 PAUSES_BETWEEN_TRIES_SECONDS = (0.5, 1.0, 2.0, 4.0)
 
 
 class StorageUnavailable(Exception):
     """The storage refused a file again and again; the last answer is the cause."""
+
+    code = "storage_unavailable"
+
+
+class StorageFull(StorageUnavailable):
+    """There is no room left for it."""
+
+    code = "storage_full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +53,7 @@ class Picture:
 
 def folder(attempt: Attempt) -> str:
     """Where the files of an attempt lie: nobody can guess it, and no other attempt writes there."""
-    return f"generations/{attempt.generation_id}/{attempt.number}-{attempt.claim_token.hex}"
+    return f"{ROOT}/{attempt.generation_id}/{attempt.number}-{attempt.claim_token.hex}"
 
 
 def store(picture: Picture, *, generation: Generation, attempt: Attempt, index: int) -> Image:
@@ -64,7 +82,9 @@ def save(name: str, encoded: EncodedImage, *, pauses: Sequence[float] | None = N
             return default_storage.save(name, content)
         except Exception as error:  # each backend has its own errors, and all of them mean the same here
             if pause is None:
-                raise StorageUnavailable(f"The storage did not take {name}: {error}") from error
+                is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+                problem = StorageFull if is_full else StorageUnavailable
+                raise problem(f"The storage did not take {name}: {error}") from error
             logger.warning("The storage did not take %s (%s); trying again in %s s.", name, error, pause)
             time.sleep(pause)
     raise AssertionError("unreachable")
@@ -112,6 +132,50 @@ def remove_folder(place: str) -> None:
         with suppress(OSError):  # not there, or not empty: another attempt's files lie beside it
             default_storage.delete(place)
             default_storage.delete(place.rpartition("/")[0])
+
+
+def generations_with_files() -> Iterator[UUID]:
+    """The ids of generations that have a folder here, one after another, in no particular order."""
+    names = folders_on_disk() if isinstance(default_storage, FileSystemStorage) else prefixes_in_bucket()
+    for name in names:
+        with suppress(ValueError):  # not a folder of ours
+            yield UUID(name)
+
+
+def folders_on_disk() -> Iterator[str]:
+    """Read as they are asked for: there may be very many."""
+    with suppress(FileNotFoundError), os.scandir(default_storage.path(ROOT)) as entries:
+        for entry in entries:
+            yield entry.name
+
+
+def prefixes_in_bucket() -> Iterator[str]:
+    """What S3 lists as folders, a page at a time."""
+    bucket = default_storage.bucket  # type: ignore[attr-defined]  # S3Storage's own
+    pages = bucket.meta.client.get_paginator("list_objects_v2")
+    for page in pages.paginate(Bucket=bucket.name, Prefix=f"{ROOT}/", Delimiter="/"):
+        for prefix in page.get("CommonPrefixes", ()):
+            yield prefix["Prefix"].split("/")[1]
+
+
+def remove_generation(generation_id: UUID) -> None:
+    """Delete the folder of a generation with everything in it."""
+    place = f"{ROOT}/{generation_id}"
+    if isinstance(default_storage, FileSystemStorage):
+        shutil.rmtree(default_storage.path(place), ignore_errors=True)
+    else:
+        default_storage.bucket.objects.filter(Prefix=f"{place}/").delete()  # type: ignore[attr-defined]
+
+
+def abort_uploads(*, before: datetime) -> int:
+    """End uploads in parts that began before that time; a file system has none. Returns how many."""
+    if isinstance(default_storage, FileSystemStorage):
+        return 0
+    bucket = default_storage.bucket  # type: ignore[attr-defined]
+    old = [upload for upload in bucket.multipart_uploads.filter(Prefix=f"{ROOT}/") if upload.initiated < before]
+    for upload in old:
+        upload.abort()
+    return len(old)
 
 
 def read(name: str) -> bytes:

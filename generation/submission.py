@@ -1,7 +1,7 @@
 """From requests to stored rows: once per key, once per id, and of a batch all or none."""
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,7 +12,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError, OperationalError, connection, transaction
 from django.db.models.functions import Now
 
-from generation import dispatch, inputs
+from generation import dispatch, inputs, line
 from generation.admission import admit
 from generation.errors import IdTaken, InFlight, InvalidParameters, KeyReused
 from generation.events.publisher import tell
@@ -58,6 +58,7 @@ def submit_one(
         generation.api_key = credential.name if credential else ""
         with transaction.atomic():
             generation.quotas = admit([generation], owner=owner, credential=credential)
+            line.join(generation)
             generation.save(force_insert=True)
             inputs.attach(draft.beginnings, generation)
             transaction.on_commit(lambda: tell(generation), robust=True)
@@ -91,6 +92,7 @@ def submit_many(
             generation.api_key = credential.name if credential else ""
         with transaction.atomic():
             batch.quotas = admit(generations, owner=owner, credential=credential)
+            line.join_all(generations)
             batch.save(force_insert=True)
             Generation.objects.bulk_create(generations)
             for draft in drafts:
@@ -105,8 +107,8 @@ def submit_many(
     return once(prepare, store, find) if idempotency_key else store(prepare())
 
 
-def tell_all(generations: Sequence[Generation]) -> None:
-    """Tell who listens of several new generations."""
+def tell_all(generations: Iterable[Generation]) -> None:
+    """Tell who listens of several generations."""
     for generation in generations:
         tell(generation)
 

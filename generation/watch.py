@@ -14,8 +14,10 @@ from uuid import UUID
 
 from celery.worker import state as celery_state
 
+from generation import kill_points
 from generation.engines.types import Progress
 from generation.events.progress import ProgressReport
+from generation.lifecycle import SeenBy
 
 if TYPE_CHECKING:
     from generation.models import Generation
@@ -28,7 +30,11 @@ class Stop(Exception):
 
 
 class CancelRequested(Stop):
-    """Somebody cancelled the generation."""
+    """Somebody cancelled the generation; `seen_by` says how that was noticed."""
+
+    def __init__(self, seen_by: SeenBy) -> None:
+        super().__init__(seen_by)
+        self.seen_by = seen_by
 
 
 class DeadlinePassed(Stop):
@@ -64,11 +70,13 @@ class Watch:
     told_at: float = float("-inf")
     told_step: int = 0
     stepped_at: float = field(default_factory=time.monotonic)
+    left_at: float | None = None
 
     def on_step(self, progress: Progress) -> None:
         """Note the progress, then stop here if there is a reason to."""
         self.step, self.total = progress.step, progress.total
         self.stepped_at = time.monotonic()
+        kill_points.reach(f"step-{self.step}", self.task_id.partition(":")[0])
         self.check()
         self.report.on_step(progress)
 
@@ -76,6 +84,14 @@ class Watch:
         """Whether there is progress that the owner wants to be told of, and the last report is long enough ago."""
         is_time = self.webhook_for is not None and now - self.told_at >= TELL_SECONDS
         return is_time and self.told_step < self.step < self.total
+
+    def leave(self) -> None:
+        """Note that the run has left the pipeline: its place on the device is free."""
+        self.left_at = time.monotonic()
+
+    def seconds_since_left(self) -> float:
+        """How long ago the run left the pipeline; 0.0 if it never was in it."""
+        return 0.0 if self.left_at is None else time.monotonic() - self.left_at
 
     def seconds_without_step(self) -> float:
         """How long ago the run began or made its latest step."""
@@ -86,8 +102,10 @@ class Watch:
         if self.is_lost:
             raise ClaimLost
         # Celery's revoke reaches this set within milliseconds; the flag, read at each beat, is its safety net.
-        if self.is_cancel_requested or self.task_id in celery_state.revoked:
-            raise CancelRequested
+        if self.task_id in celery_state.revoked:
+            raise CancelRequested(SeenBy.REVOKE)
+        if self.is_cancel_requested:
+            raise CancelRequested(SeenBy.FLAG)
         if self.deadline is not None and time.monotonic() > self.deadline:
             raise DeadlinePassed
         if self.is_draining:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import wraps
 from threading import Condition, Event, Lock
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from celery import Celery, signals
 from celery.worker import WorkController
@@ -18,6 +18,7 @@ from celery.worker.consumer import Consumer
 from django.db.models.functions import Now
 
 from generation import dispatch
+from generation.caretaker import Caretaker
 from generation.conf import configuration
 from generation.devices import local_device, local_host
 from generation.events.progress import ProgressReport
@@ -39,10 +40,13 @@ class Worker:
     def __init__(self, *, runtime: Runtime, device: Device) -> None:
         self.runtime = runtime
         self.device = device
+        self.process = uuid4()
         self.is_draining = Event()
         self._watches: dict[UUID, Watch] = {}
         self._runs = 0
         self._taken: Counter[str] = Counter()
+        self._want_to_be_alone = 0
+        self._has_one_alone = False
         self._lock = Lock()
         self._left = Condition(self._lock)
 
@@ -58,22 +62,37 @@ class Worker:
                 self._runs -= 1
 
     @contextmanager
-    def place(self, model: DiffusionModel) -> Iterator[None]:
+    def place(self, model: DiffusionModel, *, alone: bool = False) -> Iterator[None]:
         """Wait for one of the places that the device has for generations of `model`, and hold it for the block.
 
         What more of them took on would only wait inside of the engine, while another device might be free. The
-        model has to be in memory.
+        model has to be in memory. Who is to be alone waits until all others have left, and nobody joins meanwhile.
         """
         with self._left:
-            while self._taken[model.slug] >= self.most_at_once(model) and not self.is_draining.is_set():
+            self._want_to_be_alone += alone
+            while not self._has_room(model, alone=alone) and not self.is_draining.is_set():
                 self._left.wait(LOOK_AGAIN_SECONDS)
+            self._want_to_be_alone -= alone
+            self._has_one_alone |= alone
             self._taken[model.slug] += 1
         try:
             yield
         finally:
             with self._left:
                 self._taken[model.slug] -= 1
+                self._has_one_alone &= not alone
                 self._left.notify_all()
+
+    def _has_room(self, model: DiffusionModel, *, alone: bool) -> bool:
+        if alone:
+            return self._taken.total() == 0
+        is_kept_free = self._has_one_alone or self._want_to_be_alone > 0
+        return not is_kept_free and self._taken[model.slug] < self.most_at_once(model)
+
+    def refuses(self, generation: Generation) -> bool:
+        """Whether it starts nothing new, or only what tests it: what is pinned to it."""
+        is_quarantined = self.device.quarantined_at is not None and generation.pinned_to_id is None
+        return self.is_draining.is_set() or is_quarantined
 
     def most_at_once(self, model: DiffusionModel) -> int:
         """How many generations of `model` keep the device busy."""
@@ -139,6 +158,7 @@ class Worker:
 
 _worker: Worker | None = None
 _heartbeat: Heartbeat | None = None
+_caretaker = Caretaker()
 
 
 def this_worker() -> Worker:
@@ -207,6 +227,7 @@ def start_heartbeat(sender: Consumer, **_: Any) -> None:
     Device.objects.filter(pk=worker.device.pk).update(started_at=Now(), heartbeat_at=Now())
     _heartbeat = Heartbeat(worker, consumer=sender)
     _heartbeat.start()
+    _caretaker.start()
     logger.info("%s is ready: %s", worker.device, worker.device.name)
 
 
@@ -220,6 +241,7 @@ def drain(**_: Any) -> None:
 @signals.worker_shutdown.connect
 def stop_heartbeat(**_: Any) -> None:
     """The last run has ended, so no lease needs renewing any more."""
+    _caretaker.stop()
     if _heartbeat is not None:
         _heartbeat.stop()
     if _worker is not None:

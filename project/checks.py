@@ -10,7 +10,8 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from project.settings import env
 
 LONGEST_PROMPT = 5000
-OTHER_NAMES = {"PICTOR_DEVICE"}  # set by `manage.py workers` for each worker, not by people
+# Set by `manage.py workers` for each worker, and by tests of failures; not by people.
+OTHER_NAMES = {"PICTOR_DEVICE", "PICTOR_KILL_POINTS"}
 
 
 @register

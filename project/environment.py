@@ -18,6 +18,7 @@ REDIS_SCHEMES = ("redis", "rediss", "redis+socket")
 BROKER_SCHEMES = (*REDIS_SCHEMES, "amqp", "amqps")
 DATABASE_SCHEMES = ("sqlite", "postgres", "postgresql")
 WEEK_SECONDS = 7 * 24 * 3600
+LONGEST_DAYS = 36500
 
 
 class Environment(environ.Env):
@@ -80,6 +81,13 @@ class Environment(environ.Env):
         value: float = self.get_value(var, cast=number, default=default)
         if not 0 < value <= WEEK_SECONDS:
             raise ImproperlyConfigured(f"{var}={value:g} must be more than 0 and at most {WEEK_SECONDS} seconds.")
+        return value
+
+    def days(self, var: str, *, default: float) -> float:
+        """Read a time in days, up to a hundred years; 0 is for none."""
+        value: float = self.get_value(var, cast=number, default=default)
+        if not 0 <= value <= LONGEST_DAYS:
+            raise ImproperlyConfigured(f"{var}={value:g} must be from 0 to {LONGEST_DAYS} days.")
         return value
 
     def zone(self, var: str, *, default: str) -> str:

@@ -43,8 +43,9 @@ def web_spec(*, port: int) -> ChildSpec:
         argv=[sys.executable, "-m", "uvicorn", "project.asgi:application", "--no-access-log", *arguments],
         watch=partial(watch_web, local_url(port)),
         folder=settings.BASE_DIR,
-        # A request should not wait for a dead broker as long as a worker may; what the operator has set counts.
-        env={} if BROKER_TIMEOUT in os.environ else {BROKER_TIMEOUT: "2"},
+        # A request should not wait for a dead broker as long as a worker may: one that falls silent costs the first
+        # request three of these, then it is left alone for a while. What the operator has set counts.
+        env={} if BROKER_TIMEOUT in os.environ else {BROKER_TIMEOUT: "0.9"},
     )
 
 

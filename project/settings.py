@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 from django.core.exceptions import ImproperlyConfigured
 
 from project import openapi
+from project.databases import with_options
 from project.environment import Environment, read_dotenv
 from project.logs import logging_settings
 from project.secrets import make_private, read_or_create
@@ -140,16 +141,11 @@ REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_PREFIX": "pictor_", "TOKEN_T
 # --- Database ---------------------------------------------------------------------------------------------
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{quote(str(DATA_DIR / 'db.sqlite3'))}")}
-if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
-    if DATABASES["default"]["NAME"] != ":memory:":
-        DATABASES["default"]["NAME"] = str(BASE_DIR / DATABASES["default"]["NAME"])  # the same from every folder
-    # IMMEDIATE takes the write lock at BEGIN: without it two processes that read and then write both fail.
-    DATABASES["default"]["OPTIONS"] = {
-        "transaction_mode": "IMMEDIATE",
-        "timeout": 20,
-        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=2000;",
-    }
+DATABASES = {
+    "default": with_options(
+        env.db_url("DATABASE_URL", default=f"sqlite:///{quote(str(DATA_DIR / 'db.sqlite3'))}"), base_dir=BASE_DIR
+    )
+}
 if "PICTOR_DEVICE" in os.environ:
     # A worker's threads outlive their tasks, so their connections may too; a request has a thread of its own.
     DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
@@ -228,6 +224,7 @@ if BEAT_SECONDS >= LEASE_SECONDS:
     )
 SWEEP_SECONDS = env.seconds("PICTOR_SWEEP_SECONDS", default=1)
 REDISPATCH_SECONDS = env.seconds("PICTOR_REDISPATCH_SECONDS", default=10)
+LONGEST_WAIT_SECONDS = env.seconds("PICTOR_LONGEST_WAIT_SECONDS", default=600)
 MAX_ATTEMPTS = env.count("PICTOR_MAX_ATTEMPTS", default=3)
 DEVICES = env.str("PICTOR_DEVICES", default="auto")
 GPU_SLOTS = env.count("PICTOR_GPU_SLOTS", default=24)
@@ -247,6 +244,8 @@ WEBHOOKS_MAY_BE_PRIVATE = env.bool("PICTOR_WEBHOOKS_MAY_BE_PRIVATE", default=Fal
 
 S3_BUCKET = env.str("PICTOR_S3_BUCKET", default="")
 IMAGE_DELIVERY = env.choice("PICTOR_IMAGE_DELIVERY", default="stream", options=("stream", "redirect"))
+RETENTION_DAYS = env.days("PICTOR_RETENTION_DAYS", default=0)
+RETENTION_REMOVES = env.choice("PICTOR_RETENTION_REMOVES", default="everything", options=("everything", "images"))
 MEDIA_ROOT = DATA_DIR / "media"
 STORAGES: dict[str, dict[str, Any]] = {
     # Names are unique per attempt: a save that is tried again must not get another name, here or in S3.

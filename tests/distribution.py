@@ -8,6 +8,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 PROCESSES = 2
 SERVICE = "tests/service/"
+FAULTS = "tests/faults/"
 SERVICES_OF_THEIR_OWN = ("test_rabbitmq.py",)
 
 
@@ -25,7 +26,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "Shares":
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest shares first, so that both processes end together; in each, what breaks things comes last."""
-    items.sort(key=lambda item: (not item.nodeid.startswith(SERVICE), item.get_closest_marker("faults") is not None))
+    items.sort(
+        key=lambda item: (not item.nodeid.startswith((SERVICE, FAULTS)), item.get_closest_marker("faults") is not None)
+    )
 
 
 class Shares(LoadScopeScheduling):
@@ -35,6 +38,8 @@ class Shares(LoadScopeScheduling):
         file = nodeid.partition("::")[0]
         if file.startswith(SERVICE) and not file.endswith(SERVICES_OF_THEIR_OWN):
             return SERVICE
+        if file.startswith(FAULTS):
+            return FAULTS
         if file.endswith("_in_chromium.py"):
             return "chromium"
         return file

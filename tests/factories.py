@@ -79,6 +79,7 @@ def make_generation(
         "seed": 7,
         "step": steps if status == Status.SUCCEEDED else 0,
         "total_steps": steps,
+        "rank": -fields.get("priority", 0),
         "created_at": now - timedelta(seconds=5),
         "started_at": None if status in (Status.QUEUED, Status.CANCELLED) else now - timedelta(seconds=3),
         "finished_at": now if status in FINISHED else None,

@@ -18,7 +18,7 @@ from api.body import body_of
 from api.generations.filters import GenerationFilters
 from api.generations.pagination import ASK_AGAIN_AFTER_SECONDS, NewestFirst
 from api.generations.schema import described
-from api.generations.serializers import GenerationRequestSerializer, GenerationSerializer
+from api.generations.serializers import CancelAllSerializer, GenerationRequestSerializer, GenerationSerializer
 from api.generations.waiting import as_preferred
 from api.headers import idempotency_key, with_deadline
 from api.rate_limits import remember
@@ -56,6 +56,8 @@ class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generatio
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
         """What is posted to the list is a request; everything else is a generation."""
         # Not by the action: it is another one where a page shows the form and where OPTIONS describes it.
+        if self.action == "cancel_all":
+            return CancelAllSerializer
         is_request = self.request.method == "PUT" or (self.request.method == "POST" and not self.detail)
         return GenerationRequestSerializer if is_request else GenerationSerializer
 
@@ -93,6 +95,14 @@ class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generatio
         generation = operations.cancel(self.get_object())
         is_over = generation.status == Status.CANCELLED
         return Response(self.shown(generation), status=status.HTTP_200_OK if is_over else status.HTTP_202_ACCEPTED)
+
+    @action(detail=False, methods=["post"], url_path="cancel", url_name="cancel-all")
+    def cancel_all(self, request: Request) -> Response:
+        """Cancel all of one's own that wait or run, or those of a model or a status; says how many that were."""
+        serializer = CancelAllSerializer(data=body_of(request))
+        serializer.is_valid(raise_exception=True)
+        chosen = Generation.objects.owned_by(user_of(request)).filter(**serializer.validated_data)
+        return Response(operations.cancel_all(chosen)._asdict())
 
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, pk: str) -> HttpResponseBase:

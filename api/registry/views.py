@@ -3,8 +3,14 @@
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import viewsets
+from rest_framework.decorators import action
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.request import Request
+from rest_framework.response import Response
 
+from api.authentication import HasScope, MayOversee
 from api.registry.serializers import DiffusionModelSerializer
+from generation import operations
 from generation.models import DiffusionModel
 
 
@@ -21,5 +27,10 @@ class DiffusionModelViewSet(viewsets.ReadOnlyModelViewSet[DiffusionModel]):
     pagination_class = None
 
     def get_queryset(self) -> QuerySet[DiffusionModel]:
-        """The enabled ones."""
-        return DiffusionModel.objects.enabled()
+        """The enabled ones; all of them for what staff does to the generations of one."""
+        return DiffusionModel.objects.enabled() if self.action != "cancel" else DiffusionModel.objects.all()
+
+    @action(detail=True, methods=["post"], permission_classes=[IsAuthenticated, HasScope, MayOversee])
+    def cancel(self, request: Request, slug: str) -> Response:
+        """For staff: cancel everybody's generations of this model that wait or run; says how many that were."""
+        return Response(operations.cancel_all(self.get_object().generations.all())._asdict())

@@ -44,6 +44,8 @@ def state(device: Device) -> SafeString:
     """Alive or silent, drained or not, and when it was heard of."""
     name, colour = ("alive", "success") if is_alive(device) else ("silent", "danger")
     drained = labels.label("drained", "warning") if device.is_drained else ""
+    if device.quarantined_at is not None:
+        drained = labels.label("in quarantine", "danger")
     heard = f"heard of {durations.ago(device.heartbeat_at)}" if device.heartbeat_at else "never heard of"
     text = '{} {} <span class="block text-subtle text-xs whitespace-nowrap">{}</span>'
     return format_html(text, labels.label(name, colour), drained, heard)
@@ -65,6 +67,15 @@ def should_serve(device: Device) -> str:
 def has_loaded(device: Device) -> str | None:
     """The models in its memory."""
     return ", ".join(device.loaded) or None
+
+
+@display(description="Quarantine", empty_value=durations.NOTHING)
+def quarantine(device: Device) -> str | None:
+    """Since when it takes nothing new, why, and what ends that."""
+    if device.quarantined_at is None:
+        return None
+    advice = "A test picture that succeeds ends it, and so does the action “Release from quarantine” in the list."
+    return f"Since {durations.at(device.quarantined_at)}. {device.quarantine_reason} {advice}"
 
 
 @display(description="Has found out", empty_value=durations.NOTHING)
@@ -101,13 +112,15 @@ class DeviceAdmin(ModelAdmin):
 
     list_display = ["__str__", state, "name", memory, should_serve, has_loaded, running]
     search_fields = ["host", "label", "name"]
-    actions = ["drain", "undrain", "make_test_pictures"]
+    actions = ["drain", "undrain", "release", "make_test_pictures"]
     actions_detail = ["make_test_picture"]
     autocomplete_fields = ["serves"]
-    readonly_fields = [state, "name", memory, "kind", "slots", "started_at", has_loaded, has_found_out, running]
+    readonly_fields = [
+        state, "name", memory, "kind", "slots", "started_at", quarantine, has_loaded, has_found_out, running,
+    ]  # fmt: skip
     fieldsets = [
         ("What it should do", {"fields": ["serves", "is_drained"]}),
-        ("How it is", {"fields": [(state, "started_at"), (has_loaded, running), has_found_out]}),
+        ("How it is", {"fields": [(state, "started_at"), quarantine, (has_loaded, running), has_found_out]}),
         ("What it is", {"fields": [("name", memory), ("kind", "slots")]}),
     ]
 
@@ -140,6 +153,12 @@ class DeviceAdmin(ModelAdmin):
     def undrain(self, request: HttpRequest, devices: QuerySet[Device]) -> None:
         """Let the devices take generations again."""
         count = devices.update(is_drained=False)
+        self.message_user(request, f"{count} in use again.")
+
+    @admin.action(description="Release from quarantine", permissions=["change"])
+    def release(self, request: HttpRequest, devices: QuerySet[Device]) -> None:
+        """Trust the devices again; what they lost before is forgiven."""
+        count = sum(device.trust() for device in devices)
         self.message_user(request, f"{count} in use again.")
 
     @admin.action(description="Make a test picture on each", permissions=["change"])

@@ -8,6 +8,7 @@ from django.contrib.admin.utils import unquote
 from django.db import transaction
 from django.db.models import Count, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -16,8 +17,9 @@ from unfold.dataclasses import ActionDialog, UnfoldAction
 from unfold.decorators import action, display
 from unfold.forms import BaseDialogForm
 
-from generation.admin import labels
-from generation.models import DiffusionModel
+from generation import operations
+from generation.admin import labels, selection
+from generation.models import DiffusionModel, Generation
 
 MAKE_DEFAULT = ActionDialog(
     title="Make this the default model?",
@@ -53,7 +55,7 @@ class DiffusionModelAdmin(ModelAdmin):
 
     list_display = ["slug", "name", availability, "source", defaults, generation_count]
     search_fields = ["slug", "name", "source"]
-    actions = ["enable", "disable"]
+    actions = ["enable", "disable", "cancel_generations"]
     actions_detail = ["make_default"]
     fieldsets = [
         (None, {"fields": [("slug", "name"), ("is_enabled", "is_default")]}),
@@ -115,6 +117,22 @@ class DiffusionModelAdmin(ModelAdmin):
     def disable(self, request: HttpRequest, models: QuerySet[DiffusionModel]) -> None:
         """Take no new requests for the models; what was accepted before still runs."""
         self.message_user(request, f"{models.update(is_enabled=False)} disabled.", messages.SUCCESS)
+
+    @admin.action(description="Cancel all their generations", permissions=["oversee"])
+    def cancel_generations(self, request: HttpRequest, models: QuerySet[DiffusionModel]) -> TemplateResponse | None:
+        """Cancel what waits and ask the workers of what runs to stop, whoever it belongs to."""
+        generations = Generation.objects.filter(model__in=models)
+        if "confirmed" not in request.POST:
+            question = f"Cancel all generations of {', '.join(map(str, models))}?"
+            unfinished = generations.unfinished()
+            return selection.ask(self, request, unfinished, action="cancel_generations", question=question)
+        cancelled, stopping = operations.cancel_all(generations)
+        self.message_user(request, f"{cancelled} cancelled, {stopping} asked to stop.", messages.SUCCESS)
+        return None
+
+    def has_oversee_permission(self, request: HttpRequest) -> bool:
+        """Who has the right to change generations may cancel them."""
+        return request.user.has_perm("generation.change_generation")
 
     @action(description="Make default", icon="star", permissions=["change"], dialog=MAKE_DEFAULT)
     def make_default(self, request: HttpRequest, form: BaseDialogForm, object_id: str) -> HttpResponse:

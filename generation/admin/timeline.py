@@ -39,6 +39,11 @@ def requests(generation: Generation) -> Iterator[Event]:
         yield Event(generation.dispatched_at, "Dispatched", detail)
     if generation.cancel_requested_at is not None:
         yield Event(generation.cancel_requested_at, "Cancel requested")
+    if generation.device_freed_at is not None:
+        took = durations.between(generation.cancel_requested_at, generation.device_freed_at)
+        yield Event(generation.device_freed_at, "Device free", f"after {took}, seen by {generation.cancel_seen_by}")
+    if generation.expired_at is not None:
+        yield Event(generation.expired_at, "Images removed", "for they were old")
 
 
 def attempts(generation: Generation) -> Iterator[Event]:

@@ -6,6 +6,7 @@ from generation.models.device import Device
 from generation.models.diffusion_model import DiffusionModel
 from generation.models.generation import Generation
 from generation.models.generation_input import GenerationInput, Role
+from generation.models.housekeeper import Housekeeper
 from generation.models.image import Image
 from generation.models.input import Input
 from generation.models.limits import UserLimits
@@ -20,6 +21,7 @@ __all__ = [
     "DiffusionModel",
     "Generation",
     "GenerationInput",
+    "Housekeeper",
     "Image",
     "Input",
     "Role",

@@ -1,6 +1,9 @@
 """An attempt: one claim of a generation by a worker, and how it ended."""
 
+from datetime import timedelta
+
 from django.db import models
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from generation.lifecycle import OUTCOME_CHOICES, Outcome
@@ -18,10 +21,14 @@ class AttemptQuerySet(models.QuerySet["Attempt"]):
         """Those whose worker was not heard of again."""
         return self.filter(outcome=Outcome.LOST)
 
+    def orphaned(self) -> "AttemptQuerySet":
+        """Open ones that no longer hold the claim of their generation."""
+        return self.open().exclude(generation__claim_token=F("claim_token"))
+
     def with_stray_files(self) -> "AttemptQuerySet":
         """Ended without success, so whatever they may have stored is nobody's; not looked after yet."""
-        ended_badly = self.exclude(outcome__in=(Outcome.RUNNING, Outcome.SUCCEEDED))
-        return ended_badly.filter(files_removed_at=None)
+        ended_badly = (Outcome.FAILED, Outcome.CANCELLED, Outcome.RELEASED, Outcome.LOST)
+        return self.filter(outcome__in=ended_badly, files_removed_at=None)
 
 
 class Attempt(models.Model):
@@ -33,6 +40,9 @@ class Attempt(models.Model):
     claim_token = models.UUIDField(unique=True)
     device = models.ForeignKey(Device, on_delete=models.SET_NULL, null=True, related_name="attempts")
     worker = models.CharField(max_length=250, help_text="The device's name at that time, kept if its row goes.")
+    process = models.UUIDField(
+        null=True, help_text="Drawn by its worker at its start: what dies with it dies together."
+    )
     started_at = models.DateTimeField(db_default=Now())
     ended_at = models.DateTimeField(null=True)
     outcome = models.CharField(max_length=10, choices=OUTCOME_CHOICES, default=Outcome.RUNNING)
@@ -48,10 +58,27 @@ class Attempt(models.Model):
 
     class Meta:
         ordering = ["number"]
+        indexes = [
+            models.Index(fields=["outcome", "files_removed_at", "ended_at"], name="attempts_with_stray_files"),
+            models.Index(fields=["process", "outcome"], name="attempts_of_a_process"),
+        ]
         constraints = [models.UniqueConstraint(fields=["generation", "number"], name="attempts_are_numbered")]
 
     def __str__(self) -> str:
         return f"attempt {self.number} of {self.generation_id}"
+
+    @property
+    def length(self) -> timedelta:
+        """From its start to its end, or nothing while it has not ended."""
+        return self.ended_at - self.started_at if self.ended_at else timedelta()
+
+    def had_company(self) -> bool:
+        """Whether its process held others at its end: those that still count as running, or were lost with it."""
+        if self.process is None:
+            return False
+        others = Attempt.objects.filter(process=self.process).exclude(pk=self.pk)
+        ended_with_it = Q(outcome=Outcome.LOST, ended_at__gte=self.started_at)
+        return others.filter(Q(outcome=Outcome.RUNNING) | ended_with_it).exists()
 
     def has_succeeded(self) -> bool:
         """Whether the database has it as the one that succeeded, whatever this instance shows."""

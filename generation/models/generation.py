@@ -1,13 +1,13 @@
 """A generation: what a user asked for, where it is, and the only verbs that move it on."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-from django.conf import settings
 from django.db import models, transaction
 from django.db.models import F, Q
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
 from generation.conf import configuration
@@ -18,75 +18,53 @@ from generation.lifecycle import (
     FAIL,
     FINISHED,
     RELEASE,
+    SEEN_BY_CHOICES,
     STATUS_CHOICES,
     SUCCEED,
     WITHDRAW,
     CancelReason,
     Outcome,
+    SeenBy,
     Status,
     Transition,
 )
-from generation.models import webhook
+from generation.models import receipts, webhook
 from generation.models.attempt import Attempt
-from generation.models.batch import Batch
+from generation.models.conditional import update_if
 from generation.models.device import Device
-from generation.models.diffusion_model import DiffusionModel
 from generation.models.indexes import CONSTRAINTS, INDEXES
 from generation.models.queries import GenerationQuerySet
+from generation.models.request import Request
 from generation.quotas import Quota
 
 if TYPE_CHECKING:
     from generation.models.image import Image
 
 MAX_SEED = 2**32 - 1
-MAX_BACK_OFF = 6  # doublings of the time until a message is published again
 
 
-class Generation(models.Model):
+class Generation(Request):
     """One request for pictures. Its status moves only by the verbs below, each one conditional UPDATE."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     arrival = models.UUIDField(default=uuid7, editable=False, help_text="Its place among all: `id` may be a client's.")
-    batch = models.ForeignKey(Batch, on_delete=models.SET_NULL, null=True, blank=True, related_name="generations")
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="generations")
-    model = models.ForeignKey(DiffusionModel, on_delete=models.PROTECT, related_name="generations")
 
-    prompt = models.TextField()
-    negative_prompt = models.TextField(blank=True)
-    width = models.PositiveIntegerField()
-    height = models.PositiveIntegerField()
-    num_inference_steps = models.PositiveIntegerField()
-    guidance_scale = models.FloatField()
-    seed = models.BigIntegerField(help_text="Image i is drawn from seed + i.")
-    num_images = models.PositiveSmallIntegerField(default=1)
-    scheduler = models.CharField(max_length=40, blank=True, help_text="Empty: the model's own.")
-    strength = models.FloatField(null=True, help_text="The share of the steps that redraw the image.")
-    has_inputs = models.BooleanField(default=False, help_text="Whether it begins with pictures: `inputs`.")
-    is_reproducible = models.BooleanField(default=False, help_text="The same bits each time on a kind of device.")
-    image_format = models.CharField(max_length=10, default="png")
-    priority = models.SmallIntegerField(default=0)
-    api_key = models.CharField(
-        "API key", max_length=25, blank=True, help_text="The beginning of the key it was asked for with, if any."
-    )
-    pinned_to = models.ForeignKey(Device, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    rank = models.SmallIntegerField(default=0, help_text="Lower goes first: -priority, until it has waited too long.")
+    turn_at = models.DateTimeField(db_default=Now(), help_text="Its place among those of its rank; `line` sets it.")
 
     status = models.CharField(max_length=10, choices=STATUS_CHOICES, default=Status.QUEUED)
     created_at = models.DateTimeField(db_default=Now())
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     cancel_requested_at = models.DateTimeField(null=True)
+    cancel_reason = models.CharField(max_length=10, choices=CANCEL_REASON_CHOICES, blank=True)
+    cancel_seen_by = models.CharField(max_length=10, choices=SEEN_BY_CHOICES, blank=True)
+    device_freed_at = models.DateTimeField(null=True, help_text="When a cancelled one had left its device.")
+    expired_at = models.DateTimeField(null=True, help_text="When its images were removed, for they were old.")
     step = models.PositiveIntegerField(default=0)
     total_steps = models.PositiveIntegerField()
     error_code = models.CharField(max_length=50, blank=True)
     error_detail = models.TextField(blank=True)
-
-    idempotency_key = models.CharField(max_length=255, blank=True)
-    fingerprint = models.CharField(max_length=64, blank=True, help_text="The SHA-256 of what was asked for.")
-    webhook_url = models.CharField(max_length=2000, blank=True)
-    webhook_events = models.JSONField(default=list)
-    webhook_words = models.CharField(max_length=300, blank=True, help_text="A dialect and our address in it; or ours.")
-    deadline_at = models.DateTimeField(null=True, help_text="Cancelled if it has not ended by then.")
-    cancel_reason = models.CharField(max_length=10, choices=CANCEL_REASON_CHOICES, blank=True)
 
     dispatch_no = models.PositiveIntegerField(default=0)
     dispatched_at = models.DateTimeField(null=True)
@@ -95,6 +73,7 @@ class Generation(models.Model):
     load_count = models.PositiveIntegerField(
         default=0, help_text="Loads of its model begun for it since the last claim."
     )
+    runs_alone = models.BooleanField(default=False, help_text="Its worker died while it held others too.")
     claim_token = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
 
@@ -118,9 +97,9 @@ class Generation(models.Model):
         return self.status in FINISHED
 
     @property
-    def pixel_steps(self) -> int:
-        """What it costs to draw, about: pixels × denoise steps of all images."""
-        return self.width * self.height * self.num_inference_steps * self.num_images
+    def cancelled_at(self) -> datetime | None:
+        """When it was cancelled, if that is how it ended."""
+        return self.finished_at if self.status == Status.CANCELLED else None
 
     @property
     def task_id(self) -> str:
@@ -136,12 +115,13 @@ class Generation(models.Model):
 
     def mark_dispatched(self) -> bool:
         """Take the next dispatch number before publishing; False if somebody else did or it no longer waits."""
-        back_off = configuration().redispatch * 2 ** min(self.dispatch_no, MAX_BACK_OFF)
+        is_on_the_way = self.dispatched_at is not None and self.redispatch_at is not None
+        last = self.redispatch_at - self.dispatched_at if is_on_the_way else None  # type: ignore[operator]
         return self._update(
             Q(status=Status.QUEUED, dispatch_no=self.dispatch_no),
             dispatch_no=self.dispatch_no + 1,
             dispatched_at=Now(),
-            redispatch_at=Now() + back_off,
+            redispatch_at=Now() + configuration().back_off(last),
         )
 
     def unmark_dispatched(self) -> bool:
@@ -150,11 +130,15 @@ class Generation(models.Model):
             Q(status=Status.QUEUED, dispatch_no=self.dispatch_no), dispatched_at=None, redispatch_at=None
         )
 
+    def hurry(self, rank: int) -> bool:
+        """Put it into another rank, behind those that are there already; False if it no longer waits."""
+        return self._update(Q(status=Status.QUEUED, dispatched_at=None), rank=rank, turn_at=Now())
+
     def note_load(self) -> None:
         """Count that a worker begins to load the model for it: one that dies of that can never claim it."""
         self._update(Q(status=Status.QUEUED), load_count=F("load_count") + 1)
 
-    def claim(self, *, device: Device, dispatch_no: int) -> Attempt | None:
+    def claim(self, *, device: Device, dispatch_no: int, process: UUID | None = None) -> Attempt | None:
         """Start an attempt on `device`; None if the dispatch is stale, cancelled, or meant for another device."""
         token = uuid4()
         with transaction.atomic():
@@ -167,6 +151,7 @@ class Generation(models.Model):
                 step=0,
                 attempt_count=F("attempt_count") + 1,
                 load_count=0,
+                redispatch_at=None,
             )
             if not is_mine:
                 return None
@@ -177,6 +162,7 @@ class Generation(models.Model):
                 claim_token=token,
                 device=device,
                 worker=str(device),
+                process=process,
             )
 
     def succeed(self, attempt: Attempt, *, images: "Iterable[Image]") -> bool:
@@ -198,12 +184,19 @@ class Generation(models.Model):
                 attempt.close(Outcome.FAILED, step=step, code=code, detail=cause or detail)
             return is_done
 
-    def cancel(self, attempt: Attempt, *, step: int | None = None, reason: CancelReason = CancelReason.REQUEST) -> bool:
-        """End for `reason`, or for the one that was noted before; False if the claim is lost."""
-        noted = models.Case(models.When(cancel_reason="", then=models.Value(reason)), default=F("cancel_reason"))
-        asked_at = Coalesce("cancel_requested_at", Now())
+    def cancel(
+        self,
+        attempt: Attempt,
+        *,
+        seen_by: SeenBy,
+        reason: CancelReason = CancelReason.REQUEST,
+        step: int | None = None,
+        freed_seconds_ago: float = 0.0,
+    ) -> bool:
+        """End for `reason`, or for the one that was noted before, with the receipt; False if the claim is lost."""
+        receipt = receipts.stopped(reason=reason, seen_by=seen_by, freed_seconds_ago=freed_seconds_ago)
         with transaction.atomic():
-            is_done = self._finish(attempt, CANCEL, Q(), cancel_reason=noted, cancel_requested_at=asked_at)
+            is_done = self._finish(attempt, CANCEL, Q(), **receipt)
             if is_done:
                 attempt.close(Outcome.CANCELLED, step=step)
             return is_done
@@ -227,7 +220,7 @@ class Generation(models.Model):
 
     def withdraw(self, *, reason: CancelReason = CancelReason.REQUEST) -> bool:
         """Cancel it while it waits; False if it does not wait (any more)."""
-        return self._move(WITHDRAW, Q(), cancel_reason=reason, cancel_requested_at=Now(), finished_at=Now())
+        return self._move(WITHDRAW, Q(), **receipts.withdrawn(reason))
 
     def request_cancel(self, *, reason: CancelReason = CancelReason.REQUEST) -> bool:
         """Ask its worker to stop; False if it does not run. A second request changes nothing and is True."""
@@ -236,22 +229,37 @@ class Generation(models.Model):
             self.refresh_from_db()
         return self.status == Status.RUNNING
 
-    def _lose(self, attempt: Attempt, guard: Q, *, detail: str) -> bool:
-        """Close `attempt` as lost: cancelled if that was asked for, failed if it was the last, else queued again."""
+    def expire(self) -> bool:
+        """Forget the images of a finished one, whose files are gone; False if that was done before."""
         with transaction.atomic():
+            is_done = self._update(Q(status__in=FINISHED, expired_at=None), expired_at=Now())
+            if is_done:
+                self.images.all().delete()
+            return is_done
+
+    def _lose(self, attempt: Attempt, guard: Q, *, detail: str) -> bool:
+        """Close `attempt` as lost: cancelled if that was asked for, failed if it was the last, else queued again.
+
+        One that died in company may be innocent: it is never the last, and then runs alone, where only the guilty die.
+        """
+        with transaction.atomic():
+            had_company = attempt.had_company()
             losses = self.attempts.lost().count() + 1
             if self.cancel_requested_at is not None:
-                has_moved = self._finish(attempt, CANCEL, guard)
-            elif losses >= configuration().max_attempts:
+                has_moved = self._finish(attempt, CANCEL, guard, cancel_seen_by=SeenBy.LOSS)
+            elif losses >= configuration().max_attempts and not had_company:
                 sentence = f"{losses} workers were lost while they ran it, so it is not tried again."
                 has_moved = self._finish(attempt, FAIL, guard, error_code="worker_lost", error_detail=sentence)
             else:
-                has_moved = self._requeue(attempt, guard & Q(cancel_requested_at=None))
+                alone = {"runs_alone": True} if had_company else {}
+                has_moved = self._requeue(attempt, guard & Q(cancel_requested_at=None), **alone)
             if has_moved:
                 attempt.close(Outcome.LOST, detail=detail)
+                if attempt.device is not None:
+                    attempt.device.quarantine_if_sick()
             return has_moved
 
-    def _requeue(self, attempt: Attempt, guard: Q) -> bool:
+    def _requeue(self, attempt: Attempt, guard: Q, **changes: Any) -> bool:
         """Move back to the queue if `attempt` still holds the claim."""
         return self._move(
             RELEASE,
@@ -261,6 +269,7 @@ class Generation(models.Model):
             dispatched_at=None,
             redispatch_at=None,
             step=0,
+            **changes,
         )
 
     def _finish(self, attempt: Attempt, transition: Transition, guard: Q, **changes: Any) -> bool:
@@ -286,15 +295,5 @@ class Generation(models.Model):
             return has_moved
 
     def _update(self, guard: Q, **changes: Any) -> bool:
-        """Change this row if `guard` holds for it at that moment; the instance then shows what has changed.
-
-        What the database has computed is read when somebody asks for it: most of it nobody does.
-        """
-        is_changed = bool(Generation.objects.filter(guard, pk=self.pk).update(**changes))
-        if is_changed:
-            for name, value in changes.items():
-                if hasattr(value, "resolve_expression"):
-                    self.__dict__.pop(name, None)  # as `del generation.name`: Django reads it when it is asked for
-                else:
-                    setattr(self, name, value)
-        return is_changed
+        """Change this row if `guard` holds for it at that moment."""
+        return update_if(self, guard, **changes)

@@ -1,6 +1,7 @@
 """The devices' pages."""
 
 import pytest
+from django.db.models.functions import Now
 
 from generation.lifecycle import Status
 from generation.models import Device, Generation
@@ -118,3 +119,15 @@ def test_a_device_that_lives_cannot_be_deleted(operator):
     assert answers[0].status_code == 403
     assert Device.objects.exists()
     assert url(alive, "delete") not in operator.get(url(alive)).content.decode()
+
+
+def test_a_device_in_quarantine_says_why_and_is_released_by_hand(operator):
+    device = factories.make_device(quarantined_at=Now(), quarantine_reason="Its last 3 workers died.")
+
+    listed, shown = operator.get(LIST).content.decode(), operator.get(url(device)).content.decode()
+    act(operator, "release", device)
+
+    assert "in quarantine" in listed
+    assert "Its last 3 workers died." in shown
+    device.refresh_from_db()
+    assert (device.quarantined_at, device.trusted_from is not None) == (None, True)

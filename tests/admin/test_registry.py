@@ -3,7 +3,8 @@
 import pytest
 from django.forms import model_to_dict
 
-from generation.models import DiffusionModel
+from generation.lifecycle import Status
+from generation.models import DiffusionModel, Generation
 from tests import factories
 
 LIST = "/admin/generation/diffusionmodel/"
@@ -126,3 +127,18 @@ def test_a_model_without_generations_can_be_deleted(operator, model):
     operator.post(url(model, "delete"), {"post": "yes"})
 
     assert not DiffusionModel.objects.exists()
+
+
+def test_all_generations_of_a_model_are_cancelled_after_a_question(operator, model):
+    generation = factories.make_generation(model=model)
+    other = factories.make_generation(model=factories.make_model(slug="other", is_default=False))
+
+    question = act(operator, "cancel_generations", model)
+    before = Generation.objects.get(pk=generation.pk).status
+    confirmed = {"action": "cancel_generations", "_selected_action": [model.pk], "confirmed": "yes"}
+    operator.post(LIST, confirmed)
+
+    assert "1 generation queued" in question.content.decode()
+    assert before == Status.QUEUED
+    assert Generation.objects.get(pk=generation.pk).status == Status.CANCELLED
+    assert Generation.objects.get(pk=other.pk).status == Status.QUEUED

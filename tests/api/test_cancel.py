@@ -1,4 +1,4 @@
-"""POST /api/generations/{id}/cancel/ and /retry/"""
+"""POST /api/generations/{id}/cancel/ and /retry/, and the cancel of many"""
 
 import pytest
 from django.contrib.auth.models import Permission
@@ -104,3 +104,80 @@ def test_staff_need_the_permission_to_change_what_belongs_to_somebody_else(clien
     assert (refused.status_code, refused.json()["code"]) == (403, "permission_denied")
     assert "generation.change_generation" in refused.json()["detail"]
     assert done.status_code in (200, 202)
+
+
+def cancel_all(client, **body):
+    return client.post("/api/generations/cancel/", body)
+
+
+def test_the_receipt_is_shown(client_of, user):
+    shown = cancel(client_of(user), factories.make_generation(owner=user)).json()
+
+    assert shown["cancel_seen_by"] == "waiting"
+    assert shown["cancelled_at"] == shown["cancel_requested_at"]
+    assert shown["device_freed_at"] is None
+
+
+def test_all_of_ones_own_are_cancelled_and_nobody_elses(client_of, user, stranger):
+    mine = [factories.make_generation(owner=user) for _ in range(2)]
+    factories.make_generation(owner=user, status=Status.RUNNING)
+    other = factories.make_generation(owner=stranger)
+
+    response = cancel_all(client_of(user))
+
+    assert (response.status_code, response.json()) == (200, {"cancelled": 2, "stopping": 1})
+    assert {Generation.objects.get(pk=row.pk).status for row in mine} == {Status.CANCELLED}
+    assert Generation.objects.get(pk=other.pk).status == Status.QUEUED
+
+
+def test_a_browser_is_answered_with_a_page(client_of, user):
+    factories.make_generation(owner=user)
+
+    response = client_of(user).post("/api/generations/cancel/", headers={"accept": "text/html"})
+
+    assert (response.status_code, "&quot;cancelled&quot;: 1" in response.content.decode()) == (200, True)
+
+
+def test_all_of_a_model_or_of_a_status(client_of, user, model):
+    factories.make_generation(owner=user, model=factories.make_model(slug="other", is_default=False))
+    factories.make_generation(owner=user, status=Status.RUNNING)
+
+    of_the_model = cancel_all(client_of(user), model="other").json()
+    of_the_status = cancel_all(client_of(user), status="running").json()
+
+    assert of_the_model == {"cancelled": 1, "stopping": 0}
+    assert of_the_status == {"cancelled": 0, "stopping": 1}
+
+
+@pytest.mark.parametrize("body", [{"model": "nonsense"}, {"status": "succeeded"}])
+def test_what_cannot_be_chosen_is_refused(client_of, user, body):
+    factories.make_generation(owner=user)
+
+    assert cancel_all(client_of(user), **body).status_code == 400
+    assert Generation.objects.get().status == Status.QUEUED
+
+
+def test_anonymous_cancels_nothing(anonymous, user):
+    assert cancel_all(anonymous).status_code == 401
+
+
+def test_staff_cancel_all_of_a_model(client_of, staff, user, model):
+    factories.make_generation(owner=user)
+
+    response = client_of(staff).post(f"/api/models/{model.slug}/cancel/")
+
+    assert (response.status_code, response.json()) == (200, {"cancelled": 1, "stopping": 0})
+
+
+def test_nobody_else_cancels_all_of_a_model(client_of, user, model):
+    operator = factories.make_user(username="operator", is_staff=True)  # without the permission
+    generation = factories.make_generation(owner=user)
+
+    statuses = {client_of(who).post(f"/api/models/{model.slug}/cancel/").status_code for who in (user, operator)}
+
+    assert statuses == {403}
+    assert Generation.objects.get(pk=generation.pk).status == Status.QUEUED
+
+
+def test_all_of_a_model_that_does_not_exist_is_not_found(client_of, staff):
+    assert client_of(staff).post("/api/models/nothing/cancel/").status_code == 404

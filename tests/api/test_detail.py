@@ -1,10 +1,12 @@
 """GET and DELETE /api/generations/{id}/"""
 
+from datetime import timedelta
+
 import pytest
 from django.contrib.auth.models import Permission
 
-from generation.lifecycle import Status
-from generation.models import Generation
+from generation.lifecycle import Outcome, Status
+from generation.models import Attempt, Generation
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -32,6 +34,27 @@ def test_a_running_one_shows_its_progress(client_of, user):
 
     assert data["progress"] == {"step": 5, "total": 20, "fraction": 0.25}
     assert data["position"] is None
+
+
+def test_a_waiting_one_shows_when_it_will_be_ready(client_of, user, model):
+    factories.make_device()
+    done = factories.make_generation(owner=user, status=Status.SUCCEEDED)
+    attempt = factories.make_attempt(generation=done, outcome=Outcome.SUCCEEDED)
+    Attempt.objects.update(ended_at=attempt.started_at + timedelta(seconds=10))
+    factories.make_generation(owner=user, status=Status.RUNNING)
+
+    shown = client_of(user).get(url(factories.make_generation(owner=user))).json()["estimate"]
+
+    assert shown == {
+        "starts_in_seconds": {"p50": 10.0, "p90": 10.0},
+        "finishes_in_seconds": {"p50": 20.0, "p90": 20.0},
+    }
+
+
+def test_what_is_over_has_no_estimate(client_of, user):
+    generation = factories.make_generation(owner=user, status=Status.SUCCEEDED)
+
+    assert client_of(user).get(url(generation)).json()["estimate"] is None
 
 
 def test_a_failed_one_shows_why(client_of, user):

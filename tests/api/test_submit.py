@@ -128,9 +128,9 @@ def test_a_session_needs_the_csrf_token(user, model):
     assert post(client, prompt="a red apple").status_code == 403
 
 
-def test_the_position_counts_those_ahead(client_of, user, stranger, model):
+def test_the_position_counts_those_ahead(client_of, user, stranger, staff, model):
     factories.make_generation(owner=stranger)
-    factories.make_generation(owner=stranger)
+    factories.make_generation(owner=staff, priority=1)
 
     assert post(client_of(user), prompt="a red apple").json()["position"] == 3
 

@@ -1,15 +1,16 @@
 """The chores that repair what died."""
 
+import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
-from django.core.files.base import ContentFile
-from django.core.files.storage import default_storage
+from django.db import OperationalError
 from django.db.models.functions import Now
 
-from generation import dispatch, housekeeping, storage
+from generation import dispatch, housekeeping
 from generation.lifecycle import Outcome, Status
-from generation.models import Attempt, Generation, GenerationInput, Input, Role
+from generation.models import Generation
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -59,84 +60,83 @@ def test_a_generation_of_a_live_worker_is_left_alone(model):
     assert housekeeping.rescue_expired() == 0
 
 
-def test_files_of_a_lost_attempt_are_removed_after_an_hour(model):
-    generation = factories.make_generation()
-    attempt = generation.claim(device=factories.make_device(), dispatch_no=0)
-    name = default_storage.save(f"{storage.folder(attempt)}/0.png", ContentFile(b"half a picture"))
-    attempt.close(Outcome.LOST)
+def test_a_generation_is_not_taken_from_its_worker_right_after_the_database_was_away(model, monkeypatch):
+    factories.make_generation().claim(device=factories.make_device(), dispatch_no=0)
+    Generation.objects.update(lease_until=Now() - timedelta(seconds=1))
+    monkeypatch.setattr(housekeeping, "_answers_since", None)
 
-    housekeeping.remove_stray_files()
-    assert default_storage.exists(name)
+    housekeeping.do_chores()
 
-    Attempt.objects.update(ended_at=Now() - timedelta(hours=2))
-    assert housekeeping.remove_stray_files() == 1
-    assert not default_storage.exists(name)
-    assert housekeeping.remove_stray_files() == 0
+    assert Generation.objects.get().status == Status.RUNNING
 
 
-def test_files_of_the_attempt_that_succeeded_are_kept(model):
-    generation = factories.make_generation(status=Status.SUCCEEDED)
-    image = factories.make_image(generation=generation)
-    Attempt.objects.update(outcome=Outcome.SUCCEEDED, ended_at=Now() - timedelta(hours=2))
+def test_it_is_taken_once_the_living_had_time_to_renew_their_leases(model, monkeypatch, settings):
+    settings.LEASE_SECONDS = 6
+    factories.make_generation().claim(device=factories.make_device(), dispatch_no=0)
+    Generation.objects.update(lease_until=Now() - timedelta(seconds=1))
+    monkeypatch.setattr(housekeeping, "_answers_since", time.monotonic() - 4)
 
-    housekeeping.remove_stray_files()
-
-    assert default_storage.exists(image.file.name)
-
-
-def used(stored: Input) -> Generation:
-    """A generation that begins with it."""
-    generation = factories.make_generation(has_inputs=True)
-    GenerationInput.objects.create(generation=generation, role=Role.IMAGE, input=stored, sha256=stored.sha256)
-    return generation
+    assert housekeeping.rescue_after_patience() == 1
 
 
-def over() -> Now:
-    """An end that was a minute ago."""
-    return Now() - timedelta(minutes=1)
+def test_who_had_to_wait_for_the_write_lock_is_patient_again(model, monkeypatch, settings):
+    settings.LEASE_SECONDS = 6
+    factories.make_generation().claim(device=factories.make_device(), dispatch_no=0)
+    Generation.objects.update(lease_until=Now() - timedelta(seconds=1))
+    clock = iter([100.0, 105.0, 105.0])  # asked, got the lock, noted
+    monkeypatch.setattr(housekeeping, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(housekeeping, "_answers_since", 1.0)
+
+    assert housekeeping.rescue_after_patience() == 0
+    assert (Generation.objects.get().status, housekeeping._answers_since) == (Status.RUNNING, 105.0)
 
 
-def test_an_input_that_nobody_used_goes_with_its_file_when_its_time_is_over(user):
-    old, young = factories.make_input(expires_at=over()), factories.make_input()
+def test_who_has_not_looked_for_a_while_is_patient_too(model, monkeypatch):
+    factories.make_generation().claim(device=factories.make_device(), dispatch_no=0)
+    Generation.objects.update(lease_until=Now() - timedelta(seconds=1))
+    monkeypatch.setattr(housekeeping, "_answers_since", time.monotonic() - 1000)
+    monkeypatch.setattr(housekeeping, "_last_round_at", time.monotonic() - 1000)
 
-    assert housekeeping.remove_expired_inputs() == 1
+    housekeeping.do_chores()
 
-    assert list(Input.objects.all()) == [young]
-    assert not default_storage.exists(old.file.name)
-
-
-def test_an_input_that_a_generation_has_stays_and_is_looked_at_again_later(model, user):
-    stored = factories.make_input(expires_at=over())
-    used(stored)
-
-    assert housekeeping.remove_expired_inputs() == 0
-
-    assert default_storage.exists(stored.file.name)
-    assert not Input.objects.expired().exists()
+    assert Generation.objects.get().status == Status.RUNNING
 
 
-def test_an_input_goes_after_the_last_generation_that_had_it(model, user):
-    stored = factories.make_input(expires_at=over())
-    generation = used(stored)
-    generation.delete()
+def test_a_chore_that_finds_the_database_away_starts_the_patience_anew(model, monkeypatch):
+    def fail() -> None:
+        raise OperationalError("away")
 
-    assert housekeeping.remove_expired_inputs() == 1
+    monkeypatch.setattr(housekeeping, "CHORES", (fail,))
 
+    housekeeping.do_chores()
 
-def test_an_input_whose_file_cannot_be_removed_is_tried_again(monkeypatch, user):
-    factories.make_input(expires_at=over())
-
-    def refuse(name):
-        raise OSError("away")
-
-    with monkeypatch.context() as away:
-        away.setattr(default_storage, "delete", refuse)
-        assert housekeeping.remove_expired_inputs() == 0
-
-    assert housekeeping.remove_expired_inputs() == 1
+    assert housekeeping._answers_since is None
 
 
-def test_an_upload_that_never_came_to_its_end_goes_too(user):
-    factories.make_input(stored_at=None, expires_at=over())
+def test_a_chore_that_fails_keeps_no_other_from_being_done(model, monkeypatch):
+    done = []
 
-    assert housekeeping.remove_expired_inputs() == 1
+    def fail() -> None:
+        raise ValueError
+
+    monkeypatch.setattr(housekeeping, "CHORES", (fail, lambda: done.append(True)))
+
+    housekeeping.do_chores()
+
+    assert done == [True]
+
+
+def test_an_open_attempt_whose_generation_has_gone_on_is_closed(model):
+    generation = factories.make_generation(status=Status.RUNNING)
+    attempt = factories.make_attempt(generation=generation)
+    Generation.objects.update(claim_token=None, status=Status.QUEUED)
+
+    assert housekeeping.close_attempts() == 1
+    attempt.refresh_from_db()
+    assert (attempt.outcome, housekeeping.close_attempts()) == (Outcome.LOST, 0)
+
+
+def test_the_attempt_of_a_running_generation_stays_open(model):
+    factories.make_attempt(generation=factories.make_generation(status=Status.RUNNING))
+
+    assert housekeeping.close_attempts() == 0

@@ -79,6 +79,28 @@ def test_cancel_succeeds_when_the_broker_is_down(dead_broker, django_capture_on_
     assert cancelled.cancel_requested_at is not None
 
 
+def test_cancel_of_many_ends_what_waits_and_asks_what_runs(model):
+    waiting = [factories.make_generation() for _ in range(3)]
+    running = factories.make_generation(status=Status.RUNNING)
+    done = factories.make_generation(status=Status.SUCCEEDED)
+
+    result = operations.cancel_all(Generation.objects.all())
+
+    assert result == (3, 1)
+    assert Generation.objects.filter(pk__in=[row.pk for row in waiting], status=Status.CANCELLED).count() == 3
+    running.refresh_from_db()
+    assert (running.status, running.cancel_requested_at is not None) == (Status.RUNNING, True)
+    assert Generation.objects.get(pk=done.pk).cancel_requested_at is None
+
+
+def test_cancel_of_more_than_one_batch_ends_all(model, monkeypatch):
+    monkeypatch.setattr(operations, "CANCELLED_AT_ONCE", 2)
+    for _ in range(5):
+        factories.make_generation()
+
+    assert operations.cancel_all(Generation.objects.all()) == (5, 0)
+
+
 def test_a_retry_is_a_new_generation_with_the_same_seed():
     failed = factories.make_generation(status=Status.FAILED, seed=7, prompt="a green frog")
 

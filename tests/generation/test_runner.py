@@ -1,5 +1,7 @@
 """One run, from claim to commit, and every way in which it can end."""
 
+import errno
+
 import pytest
 from celery.worker import state as celery_state
 from django.core.files.storage import default_storage
@@ -8,7 +10,7 @@ from django.db import OperationalError
 from generation import dispatch, operations, runner, storage
 from generation.engines.errors import DeviceLost, ModelUnavailable, OutOfMemory
 from generation.heartbeat import Heartbeat
-from generation.lifecycle import Outcome, Status
+from generation.lifecycle import Outcome, SeenBy, Status
 from generation.models import Generation
 from generation.worker import Worker
 from tests import factories
@@ -74,7 +76,7 @@ def test_a_revoke_stops_the_run_at_the_next_step(worker):
 
     generation.refresh_from_db()
     assert (generation.status, worker.runtime.steps_done) == (Status.CANCELLED, 2)
-    assert generation.attempts.get().step == 2
+    assert (generation.attempts.get().step, generation.cancel_seen_by) == (2, SeenBy.REVOKE)
 
 
 def test_the_flag_stops_the_run_when_the_revoke_got_lost(worker):
@@ -92,6 +94,8 @@ def test_the_flag_stops_the_run_when_the_revoke_got_lost(worker):
 
     generation.refresh_from_db()
     assert (generation.status, worker.runtime.steps_done) == (Status.CANCELLED, 3)
+    assert generation.cancel_seen_by == SeenBy.FLAG
+    assert generation.device_freed_at <= generation.cancelled_at
 
 
 def test_a_cancel_after_the_last_step_still_wins_and_leaves_no_file(worker):
@@ -230,6 +234,19 @@ def test_a_storage_that_stays_away_fails_it_after_some_tries(worker, monkeypatch
     assert (generation.status, generation.error_code, len(tries)) == (Status.FAILED, "storage_unavailable", 3)
 
 
+def test_a_full_disk_has_its_own_code(worker, monkeypatch):
+    monkeypatch.setattr(storage, "PAUSES_BETWEEN_TRIES_SECONDS", ())
+
+    def refuse(name, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(default_storage, "save", refuse)
+
+    generation, _ = make_running(worker)
+
+    assert (generation.status, generation.error_code) == (Status.FAILED, "storage_full")
+
+
 def test_a_storage_that_comes_back_costs_no_second_run(worker, monkeypatch):
     monkeypatch.setattr(storage, "PAUSES_BETWEEN_TRIES_SECONDS", (0, 0))
     save, refusals = default_storage.save, iter([OSError("away")])
@@ -260,6 +277,36 @@ def test_a_database_that_comes_back_costs_no_second_run(worker, monkeypatch):
     generation, _ = make_running(worker)
 
     assert (generation.status, len(worker.runtime.requests)) == (Status.SUCCEEDED, 1)
+
+
+def test_what_fails_after_the_commit_costs_no_image(worker, monkeypatch):
+    def fail(*words: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(
+        runner.kill_points, "reach", lambda point, _: fail() if point == "after_result_commit" else None
+    )
+
+    generation, attempt = make_running(worker)
+
+    assert generation.status == Status.SUCCEEDED
+    assert len(stored_files(attempt)) == 2
+
+
+def test_a_database_that_stays_away_after_a_commit_keeps_the_images(worker, monkeypatch):
+    monkeypatch.setattr(runner, "PAUSES_WITHOUT_DATABASE_SECONDS", ())
+    succeed = Generation.succeed
+
+    def commit_and_go_away(self, attempt, *, images):
+        succeed(self, attempt, images=images)
+        raise OperationalError("connection lost")
+
+    monkeypatch.setattr(Generation, "succeed", commit_and_go_away)
+
+    generation, attempt = make_running(worker)
+
+    assert generation.status == Status.SUCCEEDED
+    assert len(stored_files(attempt)) == 2
 
 
 def test_a_commit_whose_answer_got_lost_keeps_its_images(worker, monkeypatch):

@@ -5,8 +5,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import boto3
 import httpx
@@ -16,7 +17,8 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.utils import timezone
 
-from generation import housekeeping, input_pixels, inputs, operations, storage
+from generation import cleaning, input_pixels, inputs, operations, storage
+from generation.engines.encoding import EncodedImage
 from generation.input_pixels import InputLost
 from generation.lifecycle import Status
 from generation.parameters import Wishes
@@ -78,15 +80,20 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def s3(settings, s3_server, request):
-    """The default storage is the bucket, configured as project/settings.py does it; links expire as parametrized."""
+    """The default storage is the bucket; links expire as parametrized."""
+    use_bucket(settings, s3_server, url_seconds=getattr(request, "param", 300))
+
+
+def use_bucket(settings, url: str, *, url_seconds: int = 300) -> None:
+    """Make the bucket of that server the default storage, configured as project/settings.py does it."""
     options = {
         "bucket_name": BUCKET,
-        "endpoint_url": s3_server,
+        "endpoint_url": url,
         "region_name": "us-east-1",
         "access_key": KEY,
         "secret_key": SECRET,
         "client_config": CLIENT_CONFIG,
-        "querystring_expire": getattr(request, "param", 300),
+        "querystring_expire": url_seconds,
         "default_acl": None,
         "file_overwrite": True,
     }
@@ -200,6 +207,46 @@ def test_an_upload_leads_to_its_bytes_by_redirect_too(s3, client_of, user, setti
 def test_an_expired_upload_is_removed(s3, user):
     stored = factories.make_input(owner=user, expires_at=timezone.now() - timedelta(minutes=1))
 
-    housekeeping.remove_expired_inputs()
+    cleaning.remove_expired_inputs()
 
     assert not default_storage.exists(stored.file.name)
+
+
+def test_a_folder_without_a_row_is_found_and_removed(s3):
+    orphan = UUID("018cc251-f400-7000-8000-000000000000")  # of 2024
+    names = [default_storage.save(f"generations/{orphan}/1-token/{index}.png", ContentFile(b"x")) for index in (0, 1)]
+
+    cleaning.remove_orphans(walk := cleaning.Walk())
+    removed = cleaning.remove_orphans(walk)
+
+    assert removed >= 1
+    assert not any(default_storage.exists(name) for name in names)
+
+
+def test_an_upload_in_parts_that_was_left_half_done_is_ended(s3):
+    client, name = default_storage.bucket.meta.client, "generations/half/1-token/0.png"
+    client.create_multipart_upload(Bucket=BUCKET, Key=name)
+
+    ended = storage.abort_uploads(before=datetime.now(UTC) + timedelta(minutes=1))
+
+    assert ended == 1
+    assert "Uploads" not in client.list_multipart_uploads(Bucket=BUCKET)
+
+
+def test_an_upload_in_parts_that_goes_on_is_left_alone(s3):
+    client = default_storage.bucket.meta.client
+    upload = client.create_multipart_upload(Bucket=BUCKET, Key="generations/young/1-token/0.png")
+
+    assert storage.abort_uploads(before=datetime.now(UTC) - timedelta(days=1)) == 0
+    client.abort_multipart_upload(Bucket=BUCKET, Key=upload["Key"], UploadId=upload["UploadId"])
+
+
+def test_a_server_that_does_not_answer_is_unavailable_and_not_full(settings, monkeypatch):
+    monkeypatch.setattr(storage, "PAUSES_BETWEEN_TRIES_SECONDS", ())
+    use_bucket(settings, f"http://127.0.0.1:{free_port()}")
+    picture = EncodedImage(data=b"a picture", content_type="image/png", extension="png")
+
+    with pytest.raises(storage.StorageUnavailable) as refused:
+        storage.save("generations/one/1-token/0.png", picture)
+
+    assert refused.value.code == "storage_unavailable"

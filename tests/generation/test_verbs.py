@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 from django.db.models.functions import Now
 
-from generation.lifecycle import Outcome, Status
+from generation.lifecycle import Outcome, SeenBy, Status
 from generation.models import Attempt, Generation
-from generation.models.leases import beat
+from generation.models.many import beat, withdraw_all
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -80,7 +80,7 @@ def test_a_finished_generation_is_changed_by_no_verb():
     generation.fail(attempt, code="out_of_memory", detail="Too large.")
 
     assert not generation.succeed(attempt, images=[])
-    assert not generation.cancel(attempt)
+    assert not generation.cancel(attempt, seen_by=SeenBy.FLAG)
     assert not generation.release(attempt)
     assert not generation.withdraw()
     assert not generation.request_cancel()
@@ -116,7 +116,7 @@ def test_a_generation_whose_cancel_was_requested_is_not_released():
     generation.request_cancel()
 
     assert not generation.release(attempt)
-    assert generation.cancel(attempt)
+    assert generation.cancel(attempt, seen_by=SeenBy.FLAG)
 
 
 def test_a_rescue_needs_an_expired_lease():
@@ -149,7 +149,35 @@ def test_a_lost_generation_that_was_being_cancelled_ends_as_cancelled():
     expire(generation)
 
     assert generation.rescue(attempt)
-    assert generation.status == Status.CANCELLED
+    assert (generation.status, generation.cancel_seen_by) == (Status.CANCELLED, SeenBy.LOSS)
+
+
+def test_the_receipt_of_one_that_waited_is_the_withdrawal_itself():
+    generation = factories.make_generation()
+
+    generation.withdraw()
+
+    assert generation.cancel_seen_by == SeenBy.WAITING
+    assert generation.cancelled_at == generation.cancel_requested_at
+    assert generation.device_freed_at is None
+
+
+def test_the_receipt_of_one_that_ran_says_when_the_device_was_free():
+    generation, attempt = claimed()
+    generation.request_cancel()
+
+    generation.cancel(attempt, seen_by=SeenBy.REVOKE, freed_seconds_ago=2)
+
+    assert generation.cancel_seen_by == SeenBy.REVOKE
+    assert generation.cancelled_at - generation.device_freed_at == timedelta(seconds=2)
+
+
+def test_many_that_wait_are_withdrawn_at_once_and_what_runs_is_left_alone():
+    waiting, running = factories.make_generation(), factories.make_generation(status=Status.RUNNING)
+
+    assert withdraw_all([waiting.pk, running.pk]) == 1
+    waiting.refresh_from_db()
+    assert (waiting.status, waiting.cancel_seen_by) == (Status.CANCELLED, SeenBy.WAITING)
 
 
 def test_two_dispatchers_cannot_take_the_same_number():
@@ -171,6 +199,29 @@ def test_each_dispatch_waits_twice_as_long_for_the_next(settings):
     second = generation.redispatch_at - generation.dispatched_at
 
     assert (first, second) == (timedelta(seconds=10), timedelta(seconds=20))
+
+
+def test_a_message_that_the_broker_did_not_take_makes_the_next_wait_no_longer(settings):
+    settings.REDISPATCH_SECONDS = 10
+    generation = factories.make_generation()
+
+    for _ in range(4):
+        generation.mark_dispatched()
+        generation.unmark_dispatched()
+    generation.mark_dispatched()
+
+    assert generation.redispatch_at - generation.dispatched_at == timedelta(seconds=10)
+
+
+def test_after_a_loss_the_next_message_waits_no_longer_than_the_first(settings):
+    settings.REDISPATCH_SECONDS = 10
+    generation, attempt = claimed()
+    expire(generation)
+    generation.rescue(attempt)
+
+    generation.mark_dispatched()
+
+    assert generation.redispatch_at - generation.dispatched_at == timedelta(seconds=10)
 
 
 def test_a_beat_renews_the_lease_and_notes_the_progress():

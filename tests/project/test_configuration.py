@@ -23,6 +23,7 @@ TYPES = {
     "limit": {"int"},
     "port": {"int"},
     "seconds": {"float"},
+    "days": {"float"},
     "bool": {"bool"},
 }
 STORAGE = "__import__('django.core.files.storage').core.files.storage.default_storage"

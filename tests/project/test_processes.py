@@ -80,7 +80,7 @@ def test_local_requests_carry_a_host_that_the_service_accepts(settings, allowed,
 
 
 def test_the_web_process_waits_less_for_a_dead_broker_than_a_worker():
-    assert processes.web_spec(port=8000).env == {"PICTOR_BROKER_TIMEOUT_SECONDS": "2"}
+    assert processes.web_spec(port=8000).env == {"PICTOR_BROKER_TIMEOUT_SECONDS": "0.9"}
     assert "PICTOR_BROKER_TIMEOUT_SECONDS" not in processes.housekeeper_spec().env
 
 

@@ -9,7 +9,9 @@ from django.core.management.base import BaseCommand
 from django.db import Error, connection
 
 from generation.conf import configuration
-from generation.housekeeping import CHORES
+from generation.devices import local_host
+from generation.housekeeping import do_chores
+from generation.models import Housekeeper
 
 logger = logging.getLogger(__name__)
 
@@ -25,15 +27,11 @@ class Command(BaseCommand):
         logger.info("The housekeeper is at work.")
         while not stopped.wait(configuration().sweep_seconds):
             do_chores()
+            self.sign()
 
-
-def do_chores() -> None:
-    """Every chore once; one that fails keeps none of the others from being done."""
-    for chore in CHORES:
+    def sign(self) -> None:
+        """Let the workers see that there is a housekeeper."""
         try:
-            chore()
-        except Error as error:
-            logger.warning("%s waits, the database answers: %s", chore.__name__, error)
-            connection.close()
-        except Exception:
-            logger.exception("%s failed; it is tried again.", chore.__name__)
+            Housekeeper.objects.sign(local_host())
+        except Error:
+            connection.close()  # the chores have said so already

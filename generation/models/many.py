@@ -1,5 +1,6 @@
-"""The leases of claims, renewed for many at once."""
+"""Verbs for many generations at once, each one UPDATE with the same guards as the verbs for one."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from uuid import UUID
 
@@ -7,7 +8,9 @@ from django.db import models
 from django.db.models import F
 from django.db.models.functions import Now
 
+from generation.lifecycle import WITHDRAW
 from generation.models.generation import Generation
+from generation.models.receipts import withdrawn
 
 
 def beat(steps: dict[UUID, tuple[int, int]], *, lease: timedelta) -> dict[UUID, bool]:
@@ -27,3 +30,9 @@ def beat(steps: dict[UUID, tuple[int, int]], *, lease: timedelta) -> dict[UUID, 
     held.update(lease_until=Now() + lease, **by_claim)
     cancels = dict(held.values_list("claim_token", "cancel_requested_at"))
     return {token: cancels[token] is not None for token in steps if token in cancels}
+
+
+def withdraw_all(ids: Iterable[UUID]) -> int:
+    """Cancel those that wait; returns how many did."""
+    waiting = Generation.objects.filter(pk__in=list(ids), status=WITHDRAW.source)
+    return waiting.update(status=WITHDRAW.target, **withdrawn())

@@ -1,0 +1,35 @@
+"""Points where a test may kill, pause or break this very process; unless PICTOR_KILL_POINTS is set they do nothing.
+
+It names a folder. A process that reaches a point looks there for a file of the point's name, or of the name and a
+generation's id (`step-3`, `step-3@<id>`), and does what it says: the name of a signal, which the process sends to
+itself, or of an exception, which it raises. The file is removed first, so it works once, unless it says `each`.
+"""
+
+import builtins
+import os
+import signal
+from pathlib import Path
+from uuid import UUID
+
+FOLDER = os.environ.get("PICTOR_KILL_POINTS")
+
+
+def reach(point: str, generation_id: UUID | str) -> None:
+    """Do what the test wants to happen here, if anything."""
+    if FOLDER is not None:
+        for name in (point, f"{point}@{generation_id}"):
+            obey(Path(FOLDER, name))
+
+
+def obey(order: Path) -> None:
+    """Carry out what the file says; of several processes that find it, one does."""
+    try:
+        each, _, word = order.read_text().rpartition(" ")
+        if not each:
+            order.unlink()
+    except FileNotFoundError:
+        return
+    if word.startswith("SIG"):
+        os.kill(os.getpid(), signal.Signals[word])
+    else:
+        raise getattr(builtins, word)

@@ -1,0 +1,111 @@
+"""What must be true of every history, whatever was killed: checked against the rows and the files themselves.
+
+I1  every accepted generation has ended
+I2  one that succeeded has exactly the images that were asked for, whole and readable
+I3  one that was cancelled or failed has none
+I4  no generation was run more often than allowed; a polite release does not count
+I5  at most one attempt of a generation succeeded, every attempt is closed, and the images are of that attempt
+I6  the storage holds nothing that nobody refers to, once the housekeeper has been round
+I9  the service takes another generation: the tests submit one
+
+I7 (quotas) and I8 (webhooks) belong to features that check themselves.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
+
+from django.conf import settings
+
+from generation import cleaning, storage
+from generation.conf import configuration
+from generation.lifecycle import Outcome, Status
+from generation.models import Attempt, Generation, Image
+
+
+def violations() -> list[str]:
+    """A sentence for each rule that is broken; none when all is well."""
+    clean()
+    rows = Generation.objects.prefetch_related("attempts", "images")
+    return [sentence for row in rows for sentence in violations_of(row)] + list(stray_files())
+
+
+def violations_of(generation: Generation) -> Iterator[str]:
+    """Of one generation, I1 to I5."""
+    images, attempts = list(generation.images.all()), list(generation.attempts.all())
+    if not generation.is_finished:
+        yield f"I1: {generation} is still {generation.status}"
+        return
+    if generation.status == Status.SUCCEEDED:
+        if sorted(image.index for image in images) != list(range(generation.num_images)):
+            yield f"I2: {generation} has images {[image.index for image in images]}"
+        for image in images:
+            if not is_whole(image):
+                yield f"I2: {image} is not what was stored"
+    elif images:
+        yield f"I3: {generation} is {generation.status} and has {len(images)} images"
+    runs = [attempt for attempt in attempts if attempt.outcome != Outcome.RELEASED]
+    if len(runs) > configuration().max_attempts:
+        yield f"I4: {generation} was run {len(runs)} times"
+    winners = [attempt.pk for attempt in attempts if attempt.outcome == Outcome.SUCCEEDED]
+    if len(winners) != (generation.status == Status.SUCCEEDED) or {image.attempt_id for image in images} - set(winners):
+        yield f"I5: {generation} is {generation.status} with {len(winners)} successful attempts"
+    if any(attempt.outcome == Outcome.RUNNING for attempt in attempts):
+        yield f"I5: an attempt of {generation} is still open"
+
+
+def is_whole(image: Image) -> bool:
+    """Whether the file is there with the bytes that the row promises."""
+    try:
+        return sha256(storage.read(image.file.name)).hexdigest() == image.sha256
+    except FileNotFoundError:
+        return False
+
+
+def clean() -> None:
+    """The housekeeper's round over the storage, as it will be an hour from now."""
+    while cleaning.remove_stray_files(older_than=timedelta(0)):
+        pass
+
+
+def stray_files() -> Iterator[str]:
+    """I6."""
+    known = {str(name) for pair in Image.objects.values_list("file", "thumbnail") for name in pair}
+    root = Path(settings.MEDIA_ROOT)
+    for path in root.rglob("*"):
+        if path.is_file() and str(path.relative_to(root)) not in known:
+            yield f"I6: {path.relative_to(root)} belongs to nothing"
+
+
+def ledger() -> dict[str, object]:
+    """What became of everything that was accepted."""
+    rows = list(Generation.objects.prefetch_related("attempts"))
+    failed: dict[str, int] = {}
+    for row in rows:
+        if row.status == Status.FAILED:
+            failed[row.error_code] = failed.get(row.error_code, 0) + 1
+    winners = [sum(attempt.outcome == Outcome.SUCCEEDED for attempt in row.attempts.all()) for row in rows]
+    return {
+        "accepted": len(rows),
+        "succeeded": sum(row.status == Status.SUCCEEDED for row in rows),
+        "failed": failed,
+        "cancelled": sum(row.status == Status.CANCELLED for row in rows),
+        "lost": sum(not row.is_finished for row in rows),
+        "doubled": sum(count > 1 for count in winners),
+        "attempts": sum(row.attempt_count for row in rows),
+        "longest_recovery_seconds": round(max(map(longest_recovery, rows), default=0.0), 1),
+    }
+
+
+def longest_recovery(generation: Generation) -> float:
+    """Seconds in which nobody ran it after an attempt had ended badly, with the lease that had to run out first."""
+    attempts = sorted(generation.attempts.all(), key=lambda attempt: attempt.number)
+    return max((gap(before, after) for before, after in pairwise(attempts) if before.ended_at), default=0.0)
+
+
+def gap(before: Attempt, after: Attempt) -> float:
+    """From the last sign of life of one attempt, at most, to the beginning of the next."""
+    unnoticed = configuration().lease if before.outcome == Outcome.LOST else timedelta(0)
+    return (after.started_at - before.ended_at + unnoticed).total_seconds()

@@ -1,0 +1,58 @@
+"""A process with the service's own Django that answers expressions: a look at the truth without a web server."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+LOOP = """
+import json, sys
+from datetime import timedelta
+from django.db import connection
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from generation import dispatch, housekeeping, operations
+from generation.models import *
+from tests.faults import history
+for line in sys.stdin:
+    try:
+        answer = {"value": eval(json.loads(line))}
+    except Exception as error:
+        answer = {"error": repr(error)}
+    finally:
+        connection.close()
+    print(json.dumps(answer, default=str), flush=True)
+"""
+
+
+class Inspector:
+    """`ask(expression)` is its value in the service's Django, with the domain's modules and models at hand."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", LOOP]
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, expression: str) -> Any:
+        """The value as JSON carries it."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps(expression) + "\n")
+        self.process.stdin.flush()
+        answer = json.loads(self.process.stdout.readline())
+        assert "error" not in answer, answer["error"]
+        return answer["value"]
+
+    def close(self) -> None:
+        """End it."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()

@@ -1,0 +1,93 @@
+"""A TCP proxy that can refuse, fall silent, or cut what goes through it."""
+
+import socket
+import threading
+from contextlib import suppress
+
+from tests.ports import free_port
+
+CHUNK = 65536
+
+
+class Proxy:
+    """Forwards a port of this machine to `target`, a host and port or the path of a Unix socket."""
+
+    def __init__(self, target: tuple[str, int] | str) -> None:
+        self.target = target
+        self.port = free_port()
+        self._gate = open_gate()
+        self._sockets: set[socket.socket] = set()
+        self._listener: socket.socket | None = None
+        self.accept()
+
+    def accept(self) -> None:
+        """Take connections, and forward what they say."""
+        self._gate.set()
+        if self._listener is None:
+            self._listener = socket.create_server(("127.0.0.1", self.port), backlog=200)
+            threading.Thread(target=self._serve, args=[self._listener], daemon=True).start()
+
+    def refuse(self) -> None:
+        """Cut all connections and refuse new ones."""
+        if self._listener is not None:
+            with suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for a connection
+            self._listener.close()
+            self._listener = None
+        self.cut()
+
+    def fall_silent(self) -> None:
+        """Accept connections and forward nothing, as a network that drops every packet: nobody is told."""
+        self._gate.clear()
+
+    def abandon(self) -> None:
+        """Forward for new connections again, never more for those that there are: they stay half open."""
+        self._gate = open_gate()
+
+    def cut(self) -> None:
+        """Reset what is connected; new connections are as welcome as before."""
+        for connected in list(self._sockets):
+            with suppress(OSError):
+                connected.shutdown(socket.SHUT_RDWR)
+        self._gate.set()
+
+    def close(self) -> None:
+        """End it."""
+        self.refuse()
+
+    def _serve(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                threading.Thread(target=self._forward, args=[client, self._gate], daemon=True).start()
+
+    def _forward(self, client: socket.socket, gate: threading.Event) -> None:
+        gate.wait()
+        kind = socket.AF_UNIX if isinstance(self.target, str) else socket.AF_INET
+        server = socket.socket(kind)
+        try:
+            server.connect(self.target)
+        except OSError:
+            client.close()
+            return
+        self._sockets |= {client, server}
+        threading.Thread(target=self._pump, args=[server, client, gate], daemon=True).start()
+        self._pump(client, server, gate)
+
+    def _pump(self, source: socket.socket, sink: socket.socket, gate: threading.Event) -> None:
+        with suppress(OSError):
+            while data := source.recv(CHUNK):
+                gate.wait()
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+            self._sockets.discard(end)
+
+
+def open_gate() -> threading.Event:
+    """What lets everything through until it is cleared."""
+    gate = threading.Event()
+    gate.set()
+    return gate

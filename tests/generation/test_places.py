@@ -1,0 +1,74 @@
+"""The places of a device: as many as keep it busy, and one alone for what may be to blame."""
+
+from threading import Event, Thread
+
+import pytest
+
+from generation.worker import Worker
+from tests import factories
+from tests.fakes import ScriptedRuntime
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def worker(model):
+    """A worker whose model runs four at once."""
+    runtime = ScriptedRuntime()
+    runtime.at_once, runtime.loaded = 4, (model.slug,)
+    return Worker(runtime=runtime, device=factories.make_device())
+
+
+class Taker(Thread):
+    """Takes a place, and holds it until it is told to leave."""
+
+    def __init__(self, worker: Worker, model, *, alone: bool = False) -> None:
+        super().__init__(daemon=True)
+        self.worker, self.model, self.alone = worker, model, alone
+        self.has_it, self.may_leave = Event(), Event()
+        self.start()
+
+    def run(self) -> None:
+        with self.worker.place(self.model, alone=self.alone):
+            self.has_it.set()
+            self.may_leave.wait(10)
+
+    def leave(self) -> None:
+        self.may_leave.set()
+        self.join(10)
+
+
+def test_others_join_as_long_as_there_is_room(worker, model):
+    takers = [Taker(worker, model) for _ in range(2)]
+
+    assert all(taker.has_it.wait(10) for taker in takers)
+    for taker in takers:
+        taker.leave()
+
+
+def test_who_is_to_be_alone_waits_until_the_others_have_left(worker, model):
+    other = Taker(worker, model)
+    other.has_it.wait(10)
+    alone = Taker(worker, model, alone=True)
+    while not worker._want_to_be_alone:
+        pass
+
+    had_it_before = alone.has_it.is_set()
+    other.leave()
+
+    assert not had_it_before
+    assert alone.has_it.wait(10)
+    alone.leave()
+
+
+def test_nobody_joins_who_is_alone_or_waits_to_be(worker, model):
+    alone = Taker(worker, model, alone=True)
+    alone.has_it.wait(10)
+    late = Taker(worker, model)
+
+    joined = late.has_it.wait(0.05)
+    alone.leave()
+
+    assert not joined
+    assert late.has_it.wait(10)
+    late.leave()
