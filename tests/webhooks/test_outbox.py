@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 
 from generation import dispatch, housekeeping, operations
 from generation.events.progress import ProgressReport
-from generation.lifecycle import Status
+from generation.lifecycle import SeenBy, Status
 from generation.models import Generation, WebhookEvent
 from generation.models.webhook import Kind, State
 from generation.watch import TELL_SECONDS, Watch
@@ -52,7 +52,7 @@ def test_a_run_is_told_from_its_start_to_its_end():
     "end",
     [
         lambda generation, attempt: generation.fail(attempt, code="x", detail="y"),
-        lambda generation, attempt: generation.cancel(attempt),
+        lambda generation, attempt: generation.cancel(attempt, seen_by=SeenBy.FLAG),
         lambda generation, attempt: generation.succeed(attempt, images=[]),
     ],
     ids=["fail", "cancel", "succeed"],
