@@ -54,8 +54,10 @@ def missed_type(field: serializers.Field, value: Any) -> str | None:
             return None if is_whole else "a whole number"
         case serializers.FloatField():
             return None if is_number and abs(value) <= sys.float_info.max else "a number that is not too large"
+        case serializers.MultipleChoiceField():
+            return None if isinstance(value, list) else "a list of choices"
         case serializers.ChoiceField():
-            return None if any(type(value) is type(choice) for choice in field.choices) else "one of the choices"
+            return None if any(isinstance(choice, type(value)) for choice in field.choices) else "one of the choices"
         case serializers.CharField():
             return None if isinstance(value, str) else "a text"
     return None

@@ -98,6 +98,12 @@ PROBLEMS = {
         detail="The image has 81000 bytes. Ask for a part of those.",
         **{"Content-Range": header("`bytes */` and how many bytes there are.")},
     ),
+    "422": problem(
+        "Unprocessable Entity",
+        code="key_reused",
+        status=422,
+        detail="This Idempotency-Key was used for another request. Use a new one for each request.",
+    ),
     "429": problem(
         "Too Many Requests",
         code="limit_reached",

@@ -14,7 +14,7 @@ from PIL import Image as Picture
 
 from generation import storage
 from generation.lifecycle import FINISHED, Outcome, Status
-from generation.models import Attempt, Device, DiffusionModel, Generation, Image, Input, WebhookEvent
+from generation.models import Attempt, Batch, Device, DiffusionModel, Generation, Image, Input, WebhookEvent
 from generation.models.input import unguessable_name
 from generation.models.webhook import Kind
 
@@ -118,6 +118,13 @@ def make_webhook_event(
     if url:
         Generation.objects.filter(pk=generation.pk).update(webhook_url=url, webhook_events=list(Kind))
     return WebhookEvent.objects.create(generation=generation, kind=kind, **fields)
+
+
+def make_batch(*, generation: Generation) -> Batch:
+    """A batch of this one generation."""
+    batch = Batch.objects.create(owner=generation.owner, size=1, fingerprint="")
+    Generation.objects.filter(pk=generation.pk).update(batch=batch)
+    return batch
 
 
 def make_image(*, generation: Generation, index: int = 0, colour: str = "crimson", size: int = 64) -> Image:

@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 
 from api.authentication import HasScope, MayChange, credential_of, oversees, user_of
+from api.batches.schema import described
 from api.batches.serializers import BatchRequestSerializer, BatchSerializer
 from api.body import body_of
 from api.generations.pagination import ASK_AGAIN_AFTER_SECONDS, NewestFirst
@@ -28,6 +29,7 @@ class NewestBatchesFirst(NewestFirst):
     ordering = "-id"
 
 
+@described
 class BatchViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Batch]):
     """Several prompts in one request.
 

@@ -22,6 +22,7 @@ class LinkedImageView(StoredImageView[Image]):
 
     authentication_classes: list[Any] = []
     permission_classes: list[Any] = []
+    schema = None  # a part of the dialects, which alone give such links
 
     def find(self, request: Request, token: str, name: str) -> Image:
         """The image that was signed for; raises NotFound for a link that is broken or has had its time."""

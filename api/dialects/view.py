@@ -25,6 +25,7 @@ class DialectView(APIView):
     permission_classes = [IsAuthenticated, HasScope]
     renderer_classes = [JSONRenderer]
     content_negotiation_class = WhateverIsAccepted
+    schema = None  # the description of our API leaves these out: their makers describe them, and docs/dialects.md
 
     def error_of(self, problem: Problem) -> dict[str, Any]:
         """The problem in the dialect's words."""

@@ -14,6 +14,7 @@ from rest_framework.views import APIView
 
 from api.authentication import authenticate_again, oversees, user_of
 from api.errors import answer
+from api.events.schema import a_stream
 from api.events.stream import Look, View, stream
 from api.generations.serializers import GenerationSerializer
 from api.negotiation import WhateverIsAccepted
@@ -32,6 +33,7 @@ class EventsView(APIView):
 
     content_negotiation_class = WhateverIsAccepted
 
+    @a_stream(operation_id="listen_to_all", summary="Listen to all of your generations", ends=False)
     def get(self, request: Request) -> HttpResponseBase:
         """Open a stream that goes on until either side ends it."""
         return open_stream(request, owner_id=user_of(request).pk, look=partial(look_at_all, request))
@@ -42,6 +44,7 @@ class GenerationEventsView(APIView):
 
     content_negotiation_class = WhateverIsAccepted
 
+    @a_stream(operation_id="listen_to_generation", summary="Listen to one generation", ends=True)
     def get(self, request: Request, pk: UUID) -> HttpResponseBase:
         """Open a stream that ends with the generation; 204, for "do not come back", to who has heard the end."""
         generation = get_object_or_404(visible(request), pk=pk)

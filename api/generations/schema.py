@@ -12,17 +12,21 @@ from drf_spectacular.utils import (
     OpenApiParameter,
     OpenApiResponse,
     extend_schema,
+    extend_schema_field,
     extend_schema_serializer,
     extend_schema_view,
 )
 from rest_framework import serializers
 
 from api.generations.serializers import GenerationSerializer
+from api.inputs.schema import REFERENCE
 from api.openapi import a_problem
-from generation.lifecycle import STATUS_CHOICES
+from generation.lifecycle import CANCEL_REASON_CHOICES, STATUS_CHOICES
 from generation.models.diffusion_model import SIZE_MULTIPLE
 from generation.models.generation import MAX_SEED
-from generation.parameters import IMAGE_FORMATS, MIN_SIZE
+from generation.models.webhook import Kind
+from generation.parameters import IMAGE_FORMATS, MAX_REFERENCE_IMAGES, MIN_SIZE
+from generation.terms import LONGEST_DEADLINE_SECONDS, SHORTEST_DEADLINE_SECONDS
 
 NO_NUL = r"^[^\x00]*$"
 SIZE = {"minimum": MIN_SIZE, "multipleOf": SIZE_MULTIPLE}
@@ -36,6 +40,10 @@ CONSTRAINTS: dict[str, dict[str, Any]] = {
     "guidance_scale": {"minimum": 0},
     "seed": {"minimum": 0, "maximum": MAX_SEED},
     "num_images": {"minimum": 1},
+    "reference_images": {"maxItems": MAX_REFERENCE_IMAGES},
+    "strength": {"exclusiveMinimum": 0, "maximum": 1},
+    "deadline_seconds": {"minimum": SHORTEST_DEADLINE_SECONDS, "maximum": LONGEST_DEADLINE_SECONDS},
+    "webhook_url": {"format": "uri"},
 }
 
 
@@ -90,9 +98,15 @@ class LinksShape(serializers.Serializer[Any]):
     """Where to go on."""
 
     self = serializers.URLField()
+    events = serializers.URLField(help_text="Live events of it.")
     cancel = serializers.URLField()
     retry = serializers.URLField()
     images = serializers.ListField(child=serializers.URLField(), help_text="Where its images are or will be.")
+
+
+@extend_schema_field(REFERENCE)
+class Reference(serializers.Field[Any, Any, Any, Any]):
+    """A picture that it begins with."""
 
 
 class GenerationShape(serializers.Serializer[Any]):
@@ -116,6 +130,10 @@ class GenerationShape(serializers.Serializer[Any]):
     seed = serializers.IntegerField(help_text="Image i is drawn from seed + i.")
     num_images = serializers.IntegerField()
     scheduler = serializers.CharField(allow_blank=True, help_text="Empty: the model's own.")
+    image = Reference(allow_null=True, help_text="The picture that it redraws.")
+    mask = Reference(allow_null=True)
+    reference_images = serializers.ListField(child=Reference())
+    strength = serializers.FloatField(allow_null=True)
     reproducible = serializers.BooleanField()
     format = serializers.ChoiceField(choices=IMAGE_FORMATS)
     priority = serializers.IntegerField(min_value=-1, max_value=1)
@@ -124,6 +142,11 @@ class GenerationShape(serializers.Serializer[Any]):
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
     cancel_requested_at = serializers.DateTimeField(allow_null=True)
+    cancel_reason = serializers.ChoiceField(choices=CANCEL_REASON_CHOICES, allow_null=True)
+    webhook_url = serializers.CharField(allow_null=True)
+    webhook_events = serializers.ListField(child=serializers.ChoiceField(choices=list(Kind)), allow_null=True)
+    deadline_at = serializers.DateTimeField(allow_null=True)
+    batch = serializers.UUIDField(allow_null=True)
     links = LinksShape()
 
 
@@ -139,14 +162,29 @@ class ResponseShape(OpenApiSerializerExtension):
         return schema
 
 
+MADE = [200, 201, 202]
 LOCATION = OpenApiParameter(
-    "Location", OpenApiTypes.URI, OpenApiParameter.HEADER, response=[202], description="The page of the generation."
+    "Location", OpenApiTypes.URI, OpenApiParameter.HEADER, response=MADE, description="Its page."
 )
 ASK_AGAIN = OpenApiParameter(
-    "Retry-After", int, OpenApiParameter.HEADER, response=[202], description="When to look, in seconds."
+    "Retry-After", int, OpenApiParameter.HEADER, response=MADE, description="When to look, in seconds; not if it ended."
+)
+PREFER = OpenApiParameter(
+    "Prefer", str, OpenApiParameter.HEADER, description="`wait=30`: answer when it has ended, or after 30 s (RFC 7240)."
+)
+CANCEL_AFTER = OpenApiParameter(
+    "Cancel-After", str, OpenApiParameter.HEADER, description="`30s`, `5m` or `1h30m`: `deadline_seconds` as a header."
+)
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    str,
+    OpenApiParameter.HEADER,
+    description="With the same key the same request can be sent again and makes nothing twice.",
 )
 MOMENT_OR_BLANK = {"type": "string", "anyOf": [{"format": "date-time"}, {"maxLength": 0}]}  # forms send blanks
 CONFLICT = {409: a_problem(409)}
+KEY_REUSED = {422: a_problem(422)}
+ENDED = OpenApiResponse(GenerationSerializer, "It has ended, and `Prefer` wanted to wait for that.")
 EXAMPLES = [
     OpenApiExample("Only a prompt", {"prompt": "a red apple"}, request_only=True),
     OpenApiExample(
@@ -164,6 +202,10 @@ EXAMPLES = [
             "reproducible": True,
             "format": "webp",
             "priority": -1,
+            "deadline_seconds": 600,
+            "on_disconnect": "cancel",
+            "webhook_url": "https://hooks.example.org/pictor",
+            "webhook_events": ["started", "finished"],
         },
         request_only=True,
     ),
@@ -182,11 +224,24 @@ described = extend_schema_view(
     create=extend_schema(
         operation_id="submit_generation",
         summary="Submit a generation",
-        parameters=[LOCATION, ASK_AGAIN],
-        responses={202: GenerationSerializer},
+        parameters=[IDEMPOTENCY_KEY, PREFER, CANCEL_AFTER, LOCATION, ASK_AGAIN],
+        responses={200: ENDED, 202: GenerationSerializer} | CONFLICT | KEY_REUSED,
         examples=EXAMPLES,
     ),
-    retrieve=extend_schema(operation_id="look_at_generation", summary="Look at a generation"),
+    update=extend_schema(
+        operation_id="put_generation",
+        summary="Submit a generation under an id of your own",
+        parameters=[PREFER, CANCEL_AFTER, LOCATION, ASK_AGAIN],
+        responses={
+            200: OpenApiResponse(GenerationSerializer, "That was done before, or it has ended while you waited."),
+            201: GenerationSerializer,
+            202: OpenApiResponse(GenerationSerializer, "It has not ended in the time that you wanted to wait."),
+        }
+        | CONFLICT
+        | KEY_REUSED,
+        examples=EXAMPLES,
+    ),
+    retrieve=extend_schema(operation_id="look_at_generation", summary="Look at a generation", parameters=[PREFER]),
     destroy=extend_schema(
         operation_id="delete_generation", summary="Delete a finished generation", responses={204: None} | CONFLICT
     ),
@@ -204,8 +259,8 @@ described = extend_schema_view(
         operation_id="retry_generation",
         summary="Submit the same once more",
         request=None,
-        parameters=[LOCATION, ASK_AGAIN],
-        responses={202: GenerationSerializer} | CONFLICT,
+        parameters=[PREFER, LOCATION, ASK_AGAIN],
+        responses={200: ENDED, 202: GenerationSerializer} | CONFLICT,
     ),
 )
 

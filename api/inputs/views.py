@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db.models import QuerySet
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from rest_framework import mixins, status, viewsets
 from rest_framework.parsers import MultiPartParser
@@ -15,6 +16,8 @@ from api.authentication import oversees, user_of
 from api.body import body_of
 from api.generations.images import StoredImageView
 from api.generations.pagination import NewestFirst
+from api.generations.schema import an_image
+from api.inputs.schema import described
 from api.inputs.serializers import InputSerializer, UploadSerializer
 from generation import inputs
 from generation.models import Input
@@ -26,6 +29,7 @@ class NewestInputsFirst(NewestFirst):
     ordering = "-id"
 
 
+@described
 class InputViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Input]):
     """Pictures to begin with.
 
@@ -61,6 +65,11 @@ class InputViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Input]):
 
 class InputFileView(StoredImageView[Input]):
     """The picture, as it was stored."""
+
+    @an_image("image/png", operation_id="fetch_input", summary="Fetch an input, as it was stored")
+    def get(self, request: Request, pk: UUID) -> HttpResponseBase:
+        """Return the bytes, or a short-lived link to them where images are delivered by redirect."""
+        return super().get(request, pk=pk)
 
     def find(self, request: Request, pk: UUID) -> Input:
         """The input, for its owner and staff; others are told that there is none."""

@@ -8,15 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 from rest_framework.test import APIClient
+from uuid_utils.compat import uuid7
 
+from api.dialects.files import link_to
 from api.models import ApiKey, Scope
 from generation.lifecycle import Status
 from generation.models import Generation
-from tests import factories
+from tests import factories, pictures
 from tests.api.endpoints import endpoints
 
 pytestmark = pytest.mark.django_db
@@ -28,11 +31,17 @@ PROMPT = {"prompt": "a red apple"}
 
 @dataclass(frozen=True)
 class Row:
-    """What each of `CALLERS` is answered; `generation` is the status of ada's, which the route names."""
+    """What each of `CALLERS` is answered.
+
+    `pk` in the route is of something of ada's, `generation` the status of her generation. The body is JSON, or a form
+    if one of its members is to be a file.
+    """
 
     answers: tuple[int, ...]
     generation: Status = Status.SUCCEEDED
+    pk: str = "generation"
     body: dict[str, Any] = field(default_factory=dict)
+    file: str = ""
 
 
 def everybody(status: int, **more: Any) -> Row:
@@ -50,6 +59,12 @@ def owners_and_staff(status: int, **more: Any) -> Row:
     return Row((401, 404, status, status, 401, 403), **more)
 
 
+def owners(status: int, **more: Any) -> Row:
+    """For everybody else it does not exist."""
+    return Row((401, 404, status, 404, 401, 403), **more)
+
+
+# The test client speaks WSGI, where there are no streams of ours, and where a dialect's answer does not wait.
 MATRIX = {
     "GET ": everybody(302),
     "ANY health/live": everybody(200),
@@ -65,13 +80,52 @@ MATRIX = {
     "GET api/generations/": with_a_key(200),
     "POST api/generations/": with_a_key(202, body=PROMPT),
     "GET api/generations/<uuid:pk>/": owners_and_staff(200),
+    "PUT api/generations/<uuid:pk>/": with_a_key(201, pk="new", body=PROMPT),
     "DELETE api/generations/<uuid:pk>/": owners_and_staff(204),
     "POST api/generations/<uuid:pk>/cancel/": owners_and_staff(200, generation=Status.QUEUED),
     "POST api/generations/<uuid:pk>/retry/": owners_and_staff(202, generation=Status.FAILED),
     "GET api/generations/<uuid:pk>/images/<int:index>/": owners_and_staff(200),
     "GET api/generations/<uuid:pk>/images/<int:index>/thumbnail/": owners_and_staff(200),
+    "GET api/generations/<uuid:pk>/events/": owners_and_staff(503),
+    "GET api/events/": with_a_key(503),
+    "GET api/batches/": with_a_key(200),
+    "POST api/batches/": with_a_key(202, body={"requests": [PROMPT]}),
+    "GET api/batches/<uuid:pk>/": owners_and_staff(200, pk="batch"),
+    "POST api/batches/<uuid:pk>/cancel/": owners_and_staff(200, pk="batch", generation=Status.QUEUED),
+    "GET api/inputs/": with_a_key(200),
+    "POST api/inputs/": with_a_key(201, file="file"),
+    "GET api/inputs/<uuid:pk>/": owners(200, pk="input"),
+    "GET api/inputs/<uuid:pk>/file/": owners_and_staff(200, pk="input"),
+    "POST api/webhook-secret/": with_a_key(200),
     "GET api/models/": with_a_key(200),
     "GET api/models/<slug:slug>/": with_a_key(200),
+    "GET files/<str:token>/<str:name>": everybody(200),
+    "GET openai/v1/models": with_a_key(200),
+    "GET openai/v1/models/<str:slug>": with_a_key(200),
+    "POST openai/v1/images/generations": with_a_key(504, body=PROMPT),
+    "POST openai/v1/images/edits": with_a_key(504, body=PROMPT, file="image"),
+    "GET replicate/v1/account": with_a_key(200),
+    "GET replicate/v1/models": with_a_key(200),
+    "GET replicate/v1/models/<str:owner>/<str:name>": with_a_key(200),
+    "GET replicate/v1/models/<str:owner>/<str:name>/versions": with_a_key(200),
+    "GET replicate/v1/models/<str:owner>/<str:name>/versions/<str:version>": with_a_key(200),
+    "POST replicate/v1/models/<str:owner>/<str:name>/predictions": with_a_key(201, body={"input": PROMPT}),
+    "POST replicate/v1/deployments/<str:owner>/<str:name>/predictions": with_a_key(201, body={"input": PROMPT}),
+    "GET replicate/v1/predictions": with_a_key(200),
+    "POST replicate/v1/predictions": with_a_key(201, body={"version": factories.SHIPPED, "input": PROMPT}),
+    "GET replicate/v1/predictions/<uuid:pk>": owners(200),
+    "POST replicate/v1/predictions/<uuid:pk>/cancel": owners(200, generation=Status.QUEUED),
+    "GET replicate/v1/predictions/<uuid:pk>/stream": owners(200),
+    "POST replicate/v1/files": with_a_key(201, file="content"),
+    "GET replicate/v1/files/<uuid:pk>": owners(200, pk="input"),
+    "GET replicate/v1/webhooks/default/secret": with_a_key(200),
+    "POST fal/<str:owner>/<str:name>": with_a_key(200, body=PROMPT),
+    "POST fal/<str:owner>/<str:name>/<path:path>": with_a_key(200, body=PROMPT),
+    "GET fal/<str:owner>/<str:name>/requests/<uuid:pk>": owners(200),
+    "GET fal/<str:owner>/<str:name>/requests/<uuid:pk>/status": owners(200),
+    "GET fal/<str:owner>/<str:name>/requests/<uuid:pk>/status/stream": owners(200),
+    "PUT fal/<str:owner>/<str:name>/requests/<uuid:pk>/cancel": owners(200, generation=Status.QUEUED),
+    "GET fal/files/<str:token>/<str:name>": everybody(200),
 }
 
 
@@ -129,12 +183,28 @@ def test_each_caller_gets_the_answer_of_the_matrix(endpoint, caller, ask):
     assert response.status_code == MATRIX[endpoint].answers[CALLERS.index(caller)], response
 
 
-def sent(client: APIClient, body: dict[str, Any]) -> dict[str, Any]:
-    """A JSON body as `generic` takes it."""
+def sent(client: APIClient, row: Row) -> dict[str, Any]:
+    """The body as `generic` takes it."""
+    body, body_format = row.body, "json"
+    if row.file:
+        body, body_format = body | {row.file: SimpleUploadedFile("apple.png", pictures.png())}, "multipart"
     if not body:
         return {}
-    data, content_type = client._encode_data(body, format="json")
+    data, content_type = client._encode_data(body, format=body_format)
     return {"data": data, "content_type": content_type}
+
+
+def pk_for(row: Row, generation: Generation) -> UUID:
+    """The id that the route names."""
+    match row.pk:
+        case "batch":
+            return factories.make_batch(generation=generation).pk
+        case "input":
+            return factories.make_input(owner=generation.owner).pk
+        case "new":
+            return uuid7()
+        case _:
+            return generation.pk
 
 
 @pytest.fixture
@@ -145,11 +215,15 @@ def ask(client_for, user, model) -> Callable[[str, str], Any]:
         method, _, route = endpoint.partition(" ")
         row = MATRIX[endpoint]
         generation = factories.make_generation(owner=user, status=row.generation)
+        values = {"index": 0, "slug": model.slug, "owner": "pictor", "name": model.slug}
         if row.generation == Status.SUCCEEDED:
-            factories.make_image(generation=generation)
-        path = path_of(route, pk=generation.pk, index=0, slug=model.slug)
+            link = link_to(factories.make_image(generation=generation), address="")
+            values["token"] = link.split("/")[2]
+        path = path_of(route, pk=pk_for(row, generation), version="1", path="text-to-image", **values)
         client = client_for(caller, method)
-        return client.generic("GET" if method == "ANY" else method, path, **sent(client, row.body))
+        if route.startswith("fal/") and caller != "anonymous":
+            client.defaults["HTTP_AUTHORIZATION"] = client.defaults["HTTP_AUTHORIZATION"].replace("Bearer", "Key")
+        return client.generic("GET" if method == "ANY" else method, path, **sent(client, row))
 
     return request
 

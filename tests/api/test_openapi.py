@@ -4,15 +4,19 @@ import json
 import re
 from io import StringIO
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import yaml
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 
+from api.batches.schema import BatchShape
 from api.documents import description
 from api.generations.schema import GenerationShape
+from api.inputs.schema import InputShape
 from generation.lifecycle import Status
-from tests import factories
+from tests import factories, pictures
 from tests.api.endpoints import endpoints
 
 FOR_PEOPLE = {
@@ -42,6 +46,14 @@ def request_examples() -> list[Any]:
     ]
 
 
+def as_sent(body: dict[str, Any], media_type: str) -> dict[str, Any]:
+    """The body as the test client takes it; in a form a file's name stands for a picture."""
+    if media_type != "multipart/form-data":
+        return {"data": json.dumps(body), "content_type": media_type}
+    files = {member: SimpleUploadedFile(name, pictures.png()) for member, name in body.items()}
+    return {"data": files, "format": "multipart"}
+
+
 def test_it_is_valid_and_nothing_had_to_be_guessed():
     output = StringIO()
 
@@ -52,9 +64,9 @@ def test_it_is_valid_and_nothing_had_to_be_guessed():
 
 @pytest.mark.parametrize(("method", "path", "body", "media_type"), request_examples())
 def test_each_example_of_a_request_works(client_of, staff, model, method, path, body, media_type):
-    values = {"id": factories.make_generation(owner=staff, status=Status.SUCCEEDED).pk, "slug": model.slug}
+    new_id = uuid4()  # where a path of an operation with a body names an id, that is to be a new one
 
-    response = client_of(staff).generic(method.upper(), path.format(**values), json.dumps(body), media_type)
+    response = getattr(client_of(staff), method)(path.format(id=new_id), **as_sent(body, media_type))
 
     assert 200 <= response.status_code < 300, response.content
 
@@ -89,6 +101,16 @@ def test_a_generation_has_the_members_that_are_described(client_of, user, status
     shown = client_of(user).get(f"/api/generations/{generation.pk}/").json()
 
     assert set(shown) == set(GenerationShape().fields)
+
+
+def test_a_batch_and_an_input_have_the_members_that_are_described(client_of, user):
+    batch = factories.make_batch(generation=factories.make_generation(owner=user))
+    stored = factories.make_input(owner=user)
+
+    shown_batch = client_of(user).get(f"/api/batches/{batch.pk}/").json()
+    shown_input = client_of(user).get(f"/api/inputs/{stored.pk}/").json()
+
+    assert (set(shown_batch), set(shown_input)) == (set(BatchShape().fields), set(InputShape().fields))
 
 
 def test_every_operation_of_somebodys_declares_who_may_not():

@@ -4,6 +4,8 @@ from django.urls import path
 
 from api.dialects.replicate import views
 
+POST = ["post", "options"]  # a list is of all predictions only
+
 urlpatterns = [
     path("predictions", views.PredictionsView.as_view(), name="replicate-predictions"),
     path("predictions/<uuid:pk>", views.PredictionView.as_view(), name="replicate-prediction"),
@@ -11,10 +13,10 @@ urlpatterns = [
     path("predictions/<uuid:pk>/stream", views.StreamView.as_view(), name="replicate-stream"),
     path("models", views.ModelsView.as_view()),
     path("models/<str:owner>/<str:name>", views.ModelView.as_view()),
-    path("models/<str:owner>/<str:name>/predictions", views.PredictionsView.as_view()),
+    path("models/<str:owner>/<str:name>/predictions", views.PredictionsView.as_view(http_method_names=POST)),
     path("models/<str:owner>/<str:name>/versions", views.VersionsView.as_view()),
     path("models/<str:owner>/<str:name>/versions/<str:version>", views.VersionsView.as_view()),
-    path("deployments/<str:owner>/<str:name>/predictions", views.PredictionsView.as_view()),
+    path("deployments/<str:owner>/<str:name>/predictions", views.PredictionsView.as_view(http_method_names=POST)),
     path("files", views.FilesView.as_view()),
     path("files/<uuid:pk>", views.FileView.as_view(), name="replicate-file"),
     path("webhooks/default/secret", views.WebhookSecretView.as_view()),
