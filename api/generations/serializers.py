@@ -22,6 +22,7 @@ from generation.parameters import IMAGE_FORMATS, PRIORITIES, Wishes
 from generation.terms import Asked, OnDisconnect, Terms
 
 TERMS = ("deadline_seconds", "on_disconnect", "webhook_url", "webhook_events")  # they change nothing of what is drawn
+UNFINISHED_CHOICES = [(status.value, status.value) for status in (Status.QUEUED, Status.RUNNING)]
 FORM_FIELDS = {"csrfmiddlewaretoken"}  # what the browsable API's form sends along
 DATE_TIME = serializers.DateTimeField()
 TEXT_AREA = {"base_template": "textarea.html", "rows": 3}
@@ -132,7 +133,7 @@ class CancelAllSerializer(serializers.Serializer[Any]):
         slug_field="slug", queryset=DiffusionModel.objects.all(), required=False, help_text="Only those of this model."
     )
     status = serializers.ChoiceField(
-        choices=[Status.QUEUED.value, Status.RUNNING.value],
+        choices=UNFINISHED_CHOICES,
         required=False,
         help_text="Only those that wait, or only those that run.",
     )

@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from api.authentication import HasScope, MayOversee
+from api.generations.shapes import CancelledShape
 from api.registry.serializers import DiffusionModelSerializer
 from generation import operations
 from generation.models import DiffusionModel
@@ -17,6 +18,12 @@ from generation.models import DiffusionModel
 @extend_schema_view(
     list=extend_schema(operation_id="list_models", summary="List the models that may be asked for"),
     retrieve=extend_schema(operation_id="look_at_model", summary="Look at a model"),
+    cancel=extend_schema(
+        operation_id="cancel_generations_of_a_model",
+        summary="Cancel everybody's generations of a model, as staff",
+        request=None,
+        responses=CancelledShape,
+    ),
 )
 class DiffusionModelViewSet(viewsets.ReadOnlyModelViewSet[DiffusionModel]):
     """The models that may be asked for, with their defaults, limits and schedulers; the default one comes first."""

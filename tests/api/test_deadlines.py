@@ -9,7 +9,7 @@ from django.db.models.functions import Now
 
 from generation import housekeeping, runner
 from generation.events.progress import ProgressReport
-from generation.lifecycle import CancelReason, Outcome, Status
+from generation.lifecycle import CancelReason, Outcome, SeenBy, Status
 from generation.models import Generation
 from generation.watch import DeadlinePassed, Watch
 from generation.worker import Worker
@@ -136,7 +136,7 @@ def test_a_cancel_that_came_before_the_deadline_is_the_reason():
     attempt = generation.claim(device=factories.make_device(), dispatch_no=1)
     generation.request_cancel()
 
-    generation.cancel(attempt, reason=CancelReason.DEADLINE)
+    generation.cancel(attempt, seen_by=SeenBy.FLAG, reason=CancelReason.DEADLINE)
 
     assert generation.cancel_reason == CancelReason.REQUEST
 

@@ -160,10 +160,10 @@ def test_the_wait_follows_from_the_line_and_from_how_long_runs_take(user, strang
     factories.make_device(slots=2)
     for _ in range(3):
         factories.make_generation(owner=stranger)
+    Generation.objects.filter(owner=stranger).update(turn_at=now - timedelta(hours=1))
     operations.submit(APPLE, owner=user)
 
-    # A fair share of the line: one of the stranger's goes before it, and the others after it.
-    assert refusal(owner=user).retry_after_seconds == 2 * 30 / 2
+    assert refusal(owner=user).retry_after_seconds == 4 * 30 / 2
 
 
 def test_the_wait_for_a_running_one_follows_from_its_progress(user, model, settings):
