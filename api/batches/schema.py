@@ -22,8 +22,8 @@ from api.generations.schema import (
     IDEMPOTENCY_KEY,
     KEY_REUSED,
     LOCATION,
-    ProgressShape,
 )
+from api.generations.shapes import ProgressShape
 from generation.lifecycle import STATUS_CHOICES, Status
 from generation.submission import LARGEST_BATCH
 

@@ -119,7 +119,7 @@ def test_a_page_costs_the_same_number_of_queries_whatever_its_length(client_of, 
         factories.make_generation(owner=user)
     client = client_of(user)
 
-    with django_assert_max_num_queries(8):  # session, user, their limits; generations, images, inputs
+    with django_assert_max_num_queries(8):  # session, user, limits; generations, images, inputs; the line's pace
         assert len(ids(client.get(URL))) == 20
 
 

@@ -13,7 +13,7 @@ from django.core.management import call_command
 
 from api.batches.schema import BatchShape
 from api.documents import description
-from api.generations.schema import GenerationShape
+from api.generations.shapes import GenerationShape
 from api.inputs.schema import InputShape
 from generation.lifecycle import Status
 from tests import factories, pictures
