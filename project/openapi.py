@@ -24,6 +24,9 @@ SETTINGS: dict[str, Any] = {
     "PARSER_WHITELIST": ["rest_framework.parsers.JSONParser"],  # forms are for the browsable pages
     "ENUM_ADD_EXPLICIT_BLANK_NULL_CHOICE": False,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "ENUM_NAME_OVERRIDES": {"UnfinishedStatus": "api.generations.serializers.UNFINISHED_CHOICES"},
+    "ENUM_NAME_OVERRIDES": {
+        "Status": "generation.lifecycle.STATUS_CHOICES",
+        "UnfinishedStatus": "api.generations.serializers.UNFINISHED_CHOICES",
+    },
     "POSTPROCESSING_HOOKS": ["drf_spectacular.hooks.postprocess_schema_enums", "api.openapi.add_problems"],
 }
