@@ -21,7 +21,7 @@ from rest_framework import serializers
 from api.generations.serializers import GenerationSerializer
 from api.inputs.schema import REFERENCE
 from api.openapi import a_problem
-from generation.lifecycle import CANCEL_REASON_CHOICES, STATUS_CHOICES
+from generation.lifecycle import STATUS_CHOICES, CancelReason
 from generation.models.diffusion_model import SIZE_MULTIPLE
 from generation.models.generation import MAX_SEED
 from generation.models.webhook import Kind
@@ -109,6 +109,11 @@ class Reference(serializers.Field[Any, Any, Any, Any]):
     """A picture that it begins with."""
 
 
+@extend_schema_field({"oneOf": [{"type": "string", "enum": list(CancelReason)}, {"type": "null"}]})
+class Reason(serializers.Field[Any, Any, Any, Any]):
+    """Why it was asked to end before its time; of a nullable choice drf-spectacular would lose the null."""
+
+
 class GenerationShape(serializers.Serializer[Any]):
     """A generation as its owner sees it."""
 
@@ -142,7 +147,7 @@ class GenerationShape(serializers.Serializer[Any]):
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
     cancel_requested_at = serializers.DateTimeField(allow_null=True)
-    cancel_reason = serializers.ChoiceField(choices=CANCEL_REASON_CHOICES, allow_null=True)
+    cancel_reason = Reason()
     webhook_url = serializers.CharField(allow_null=True)
     webhook_events = serializers.ListField(child=serializers.ChoiceField(choices=list(Kind)), allow_null=True)
     deadline_at = serializers.DateTimeField(allow_null=True)
@@ -182,6 +187,7 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     description="With the same key the same request can be sent again and makes nothing twice.",
 )
 MOMENT_OR_BLANK = {"type": "string", "anyOf": [{"format": "date-time"}, {"maxLength": 0}]}  # forms send blanks
+UUID_OR_BLANK = {"type": "string", "anyOf": [{"format": "uuid"}, {"maxLength": 0}]}
 CONFLICT = {409: a_problem(409)}
 KEY_REUSED = {422: a_problem(422)}
 ENDED = OpenApiResponse(GenerationSerializer, "It has ended, and `Prefer` wanted to wait for that.")
@@ -219,7 +225,8 @@ described = extend_schema_view(
         parameters=[
             OpenApiParameter(name, MOMENT_OR_BLANK, description=f"RFC 3339; those that were submitted {name[8:]} it.")
             for name in ("created_after", "created_before")
-        ],
+        ]
+        + [OpenApiParameter("batch", UUID_OR_BLANK, description="The id of a batch.")],
     ),
     create=extend_schema(
         operation_id="submit_generation",
