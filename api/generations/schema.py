@@ -36,6 +36,7 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     description="With the same key the same request can be sent again and makes nothing twice.",
 )
 MOMENT_OR_BLANK = {"type": "string", "anyOf": [{"format": "date-time"}, {"maxLength": 0}]}  # forms send blanks
+UUID_OR_BLANK = {"type": "string", "anyOf": [{"format": "uuid"}, {"maxLength": 0}]}
 CONFLICT = {409: a_problem(409)}
 KEY_REUSED = {422: a_problem(422)}
 ENDED = OpenApiResponse(GenerationSerializer, "It has ended, and `Prefer` wanted to wait for that.")
@@ -73,7 +74,8 @@ described = extend_schema_view(
         parameters=[
             OpenApiParameter(name, MOMENT_OR_BLANK, description=f"RFC 3339; those that were submitted {name[8:]} it.")
             for name in ("created_after", "created_before")
-        ],
+        ]
+        + [OpenApiParameter("batch", UUID_OR_BLANK, description="The id of a batch.")],
     ),
     create=extend_schema(
         operation_id="submit_generation",

@@ -9,7 +9,7 @@ from drf_spectacular.utils import Direction, extend_schema_field, extend_schema_
 from rest_framework import serializers
 
 from api.inputs.schema import REFERENCE
-from generation.lifecycle import CANCEL_REASON_CHOICES, SEEN_BY_CHOICES, STATUS_CHOICES
+from generation.lifecycle import STATUS_CHOICES, CancelReason, SeenBy
 from generation.models.diffusion_model import SIZE_MULTIPLE
 from generation.models.generation import MAX_SEED
 from generation.models.webhook import Kind
@@ -97,6 +97,17 @@ class Reference(serializers.Field[Any, Any, Any, Any]):
     """A picture that it begins with."""
 
 
+# Of a nullable choice drf-spectacular would lose the null.
+@extend_schema_field({"oneOf": [{"type": "string", "enum": list(CancelReason)}, {"type": "null"}]})
+class Reason(serializers.Field[Any, Any, Any, Any]):
+    """Why it was asked to end before its time."""
+
+
+@extend_schema_field({"oneOf": [{"type": "string", "enum": list(SeenBy)}, {"type": "null"}]})
+class Way(serializers.Field[Any, Any, Any, Any]):
+    """By which way it was seen that it had to stop."""
+
+
 @extend_schema_serializer(component_name="Likely")
 class LikelyShape(serializers.Serializer[Any]):
     """Seconds from now: half of such estimates are kept by p50, nine tenths by p90."""
@@ -155,9 +166,9 @@ class GenerationShape(serializers.Serializer[Any]):
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
     cancel_requested_at = serializers.DateTimeField(allow_null=True)
-    cancel_reason = serializers.ChoiceField(choices=CANCEL_REASON_CHOICES, allow_null=True)
+    cancel_reason = Reason()
     cancelled_at = serializers.DateTimeField(allow_null=True)
-    cancel_seen_by = serializers.ChoiceField(choices=SEEN_BY_CHOICES, allow_null=True)
+    cancel_seen_by = Way()
     device_freed_at = serializers.DateTimeField(allow_null=True, help_text="When a cancelled one had left its device.")
     expired_at = serializers.DateTimeField(
         allow_null=True, help_text="When its images were removed, for they were old."
