@@ -242,7 +242,7 @@ def threads_of_requests() -> list[str]:
     for thread in threading.enumerate():
         if thread.name.startswith("ThreadPoolExecutor"):
             with suppress(RuntimeError):  # it is only just beginning
-                thread.join(timeout=1.0)
+                thread.join(timeout=5.0)
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
 
 

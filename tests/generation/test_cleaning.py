@@ -117,8 +117,9 @@ def test_a_folder_without_a_row_is_removed(model):
     orphan = folder_of(uuid_of(datetime.now(UTC) - timedelta(hours=2)))
     kept = make_old()
 
-    cleaning.remove_orphans(walk := cleaning.Walk())
-    cleaning.remove_orphans(walk)
+    walk = cleaning.Walk()
+    for _ in range(100):  # a round goes no further than a batch, and other tests have left folders too
+        cleaning.remove_orphans(walk)
 
     assert not orphan.exists()
     assert all(default_storage.exists(name) for name in files_of(kept))

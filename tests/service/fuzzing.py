@@ -70,6 +70,7 @@ def narrowed(description: dict[str, Any], *, model: dict[str, Any], ids: dict[st
     members["model"] = {"type": "string", "enum": [model["slug"]]}
     members["scheduler"] = {"type": "string", "enum": model["schedulers"]}
     members["priority"] = {"type": "integer", "enum": [-1, 0]}  # 1 is for staff
+    schema["components"]["schemas"]["CancelAll"]["properties"]["model"]["enum"] = [model["slug"]]
     for path, methods in schema["paths"].items():
         named = next((ids[part] for part in ids if part in path), None)
         examples = {"id": named, "index": 0, "slug": model["slug"]}

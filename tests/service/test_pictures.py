@@ -75,7 +75,7 @@ def test_a_pinned_generation_runs_on_its_device(service):
     code = (
         "str(__import__('generation.operations').operations.submit("
         "__import__('generation.parameters').parameters.Wishes(prompt='a rocket', num_inference_steps=2),"
-        "owner=__import__('django.contrib.auth.models').contrib.auth.models.User.objects.get(),"
+        "owner=__import__('django.contrib.auth.models').contrib.auth.models.User.objects.get(username='admin'),"
         "pinned_to=Device.objects.get(label='cpu1')).pk)"
     )
     generation_id = service.ask(code)
