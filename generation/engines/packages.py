@@ -1,7 +1,7 @@
 """A forward compiled ahead of time into a package on disk, in a process of its own, and loaded from there.
 
 What torch.compile does at the first call is done for a minute or more in Python, which would slow every thread of a
-worker down; a package is loaded in an instant, and after the next start too. It serves any number of rows, and it
+worker down; a package is only loaded, and after the next start too. It serves any number of rows, and it
 holds no weights: it computes with those of the module.
 https://docs.pytorch.org/docs/stable/user_guide/torch_compiler/torch.compiler_aot_inductor.html
 

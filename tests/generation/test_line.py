@@ -12,6 +12,7 @@ from generation.lifecycle import Outcome, Status
 from generation.line import Pace, Seconds
 from generation.models import Attempt, Generation
 from generation.parameters import Wishes
+from generation.terms import Asked
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -78,6 +79,18 @@ def test_many_of_one_owner_delay_a_single_one_of_another_by_one(user, stranger, 
 
     assert in_order().index(single) <= 1
     assert Generation.objects.position_of(single) <= 2
+
+
+def test_a_batch_of_one_owner_delays_a_single_one_of_another_by_one(user, stranger, model):
+    requests = [Asked(Wishes(prompt=f"an apple, {number}")) for number in range(20)]
+    batch = operations.submit_batch(requests, owner=user)
+    theirs = submit(stranger)
+
+    line_up = in_order()
+
+    assert [generation.pk for generation in line_up].index(theirs.pk) <= 1
+    own = [generation.prompt for generation in line_up if generation.batch_id == batch.pk]
+    assert own == [request.wishes.prompt for request in requests]
 
 
 def test_owners_who_both_want_many_take_turns(user, stranger, model):

@@ -6,7 +6,8 @@ from django.core.files.storage import default_storage
 from generation import operations
 from generation.errors import AlreadyFinished, InvalidParameters, NotFinished, NotRetryable
 from generation.lifecycle import Status
-from generation.models import Generation
+from generation.models import Generation, WebhookEvent
+from generation.models.webhook import Kind
 from generation.parameters import Wishes
 from tests import factories
 
@@ -157,3 +158,12 @@ def test_what_is_not_finished_cannot_be_deleted(status):
         operations.delete(generation)
 
     assert Generation.objects.filter(pk=generation.pk).exists()
+
+
+def test_a_cancel_of_many_leaves_word_for_each_webhook(user, model):
+    told = factories.make_generation(webhook_url="https://hooks.example.org/", webhook_events=[Kind.FINISHED])
+    factories.make_generation()
+
+    assert operations.cancel_all(Generation.objects.all()) == (2, 0)
+
+    assert list(WebhookEvent.objects.values_list("generation", flat=True)) == [told.pk]
