@@ -32,8 +32,7 @@ def seconds_until_one_ends(unfinished: GenerationQuerySet) -> int:
 
 def seconds_per_start(model: DiffusionModel) -> float:
     """The time between two claims of `model`, with every slot that serves it at work."""
-    slots = sum(device.at_once(model) for device in Device.objects.alive().serving(model))
-    return seconds_per_run(model) / max(1, slots)
+    return seconds_per_run(model) / max(1, Device.objects.slots_for(model))
 
 
 def seconds_per_run(model: DiffusionModel) -> float:

@@ -2,13 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
-from django.db import connections
-
+from api.threads import in_thread
 from generation.events.event import Kind
 from generation.events.hub import EventsUnavailable, finished_among, this_hub
 from generation.events.listener import ListenerClosed
@@ -16,8 +15,6 @@ from generation.models import Generation
 
 HEARTBEAT_SECONDS = 15.0
 LOOK_AGAIN_SECONDS = 1.0
-
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +53,3 @@ async def watch(generation: Generation, *, seconds: float) -> AsyncIterator[Happ
 def is_over(generation: Generation) -> bool:
     """Whether it is finished, or gone, by the database."""
     return bool(finished_among({str(generation.pk)}))
-
-
-async def in_thread(ask: Callable[[], Answer]) -> Answer:
-    """Use the database or the storage in a thread of the event loop, which is nobody's for long."""
-
-    def asked() -> Answer:
-        try:
-            return ask()
-        finally:
-            connections.close_all()
-
-    return await asyncio.to_thread(asked)

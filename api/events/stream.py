@@ -1,6 +1,5 @@
 """A stream of server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -9,9 +8,10 @@ from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import Error, connections
+from django.db import Error
 from rest_framework.exceptions import APIException
 
+from api.threads import in_thread
 from generation.events.event import END, EventId, Kind, ReceivedEvent, frame
 from generation.events.hub import EventsUnavailable, this_hub
 from generation.events.listener import ListenerClosed
@@ -55,7 +55,7 @@ async def stream(
             while True:
                 if missed is None:
                     after, look_at = listener.after, monotonic() + LOOK_AGAIN_SECONDS
-                    shown = await in_thread(look)
+                    shown = await see(look)
                     yield snapshot(shown, after=after)
                     has_ended = shown.end is not None
                 else:
@@ -84,15 +84,9 @@ def frames(events: list[ReceivedEvent], *, end: ReceivedEvent | None) -> bytes:
     return b"".join(event.last_frame if event is end else event.frame for event in events) or HEARTBEAT
 
 
-async def in_thread(look: Look) -> View:
-    """Ask the database in one of the event loop's few threads: the request's own has been given back."""
-
-    def ask() -> View:
-        try:
-            return look()
-        except (APIException, ObjectDoesNotExist, Error) as error:
-            raise NoView from error
-        finally:
-            connections.close_all()
-
-    return await asyncio.to_thread(ask)
+async def see(look: Look) -> View:
+    """What there is to see now; raises NoView."""
+    try:
+        return await in_thread(look)
+    except (APIException, ObjectDoesNotExist, Error) as error:
+        raise NoView from error

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import Error, connections
+from django.db import Error
 from django.http.response import HttpResponseBase
 from rest_framework import status
 from rest_framework.renderers import JSONRenderer
@@ -17,6 +17,7 @@ from rest_framework.response import Response
 
 from api.headers import preference
 from api.held import HeldResponse
+from api.threads import in_thread
 from generation import operations
 from generation.errors import AlreadyFinished
 from generation.events.waiting import wait_until_finished
@@ -57,10 +58,10 @@ def as_preferred(
             has_ended = await wait_until_finished(generation.pk, owner_id=generation.owner_id, timeout_seconds=seconds)
         except asyncio.CancelledError:  # the client has hung up
             if cancels_on_disconnect:
-                await asyncio.to_thread(in_thread, partial(cancel, generation.pk))
+                await in_thread(partial(cancel, generation.pk))
             raise
         with suppress(ObjectDoesNotExist, Error):  # deleted meanwhile, or nobody knows: the answer stays as it was
-            held.content = await asyncio.to_thread(in_thread, look_again)
+            held.content = await in_thread(look_again)
             held.status_code = status.HTTP_200_OK if has_ended else late_status
             if has_ended:
                 held.headers.pop("Retry-After", None)
@@ -79,11 +80,3 @@ def cancel(generation_id: UUID) -> None:
     with suppress(ObjectDoesNotExist, AlreadyFinished):
         generation = Generation.objects.select_related("model").get(pk=generation_id)
         operations.cancel(generation, reason=CancelReason.DISCONNECT)
-
-
-def in_thread(ask: Callable[[], Answer]) -> Answer:
-    """Use the database in a thread of the event loop, which is nobody's for long."""
-    try:
-        return ask()
-    finally:
-        connections.close_all()

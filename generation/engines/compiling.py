@@ -21,6 +21,7 @@ from generation.engines import packages, rows
 from generation.engines.equivalence import relative_error, tolerated_error
 from generation.engines.recording import Recording, record
 from generation.engines.rows import Call
+from generation.engines.standins import DENOISERS
 from generation.engines.types import Pipeline
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Compiler:
 
     def prepare(self, pipe: Pipeline) -> None:
         """Lay the weights out as compiled forwards read them; to be done before anything is recorded."""
-        for name in ("unet", "transformer", "vae"):
+        for name in (*DENOISERS, "vae"):
             part = getattr(pipe, name, None)
             if part is not None:
                 packages.lay_out(part)
@@ -77,7 +78,7 @@ class Compiler:
 
     def take(self, call: Call) -> Mapping[int, Recording]:
         """The recordings of calls like this one by their number of rows, once, when they are ready."""
-        if _kind(call) not in self._ready:
+        if not self._ready or _kind(call) not in self._ready:  # asked at each step, and most often there is nothing
             return {}
         self._asked.discard(_kind(call))
         return self._ready.pop(_kind(call))

@@ -19,7 +19,8 @@ from api.dialects.fal import translate
 from api.dialects.fal.schema import AppInput
 from api.dialects.fal.translate import Cancelled, State
 from api.dialects.files import address_of, link_to
-from api.dialects.watching import in_thread, watch
+from api.dialects.watching import watch
+from api.threads import in_thread
 from generation import operations
 from generation.errors import AlreadyFinished
 from generation.lifecycle import Status

@@ -22,10 +22,11 @@ from api.dialects.files import address_of, link_to
 from api.dialects.openai import translate
 from api.dialects.openai.schema import EditRequest, ImageRequest
 from api.dialects.openai.translate import Style
-from api.dialects.watching import in_thread, watch
+from api.dialects.watching import watch
 from api.generations.images import read
 from api.headers import idempotency_key
 from api.held import HeldResponse
+from api.threads import in_thread
 from generation import operations
 from generation.engines import encoding
 from generation.events.event import Kind

@@ -25,12 +25,13 @@ from api.dialects import view
 from api.dialects.files import address_of, link_to
 from api.dialects.replicate import translate
 from api.dialects.replicate.schema import FileRequest, PredictionRequest
-from api.dialects.watching import in_thread, watch
+from api.dialects.watching import watch
 from api.generations.images import StoredImageView, read
 from api.generations.pagination import NewestFirst
 from api.headers import cancel_after_seconds, preference
 from api.held import HeldResponse
 from api.models import Scope
+from api.threads import in_thread
 from generation import inputs, operations
 from generation.errors import AlreadyFinished, InvalidParameters
 from generation.events.event import Kind
