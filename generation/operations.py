@@ -76,9 +76,7 @@ def cancel(generation: Generation, *, reason: CancelReason = CancelReason.REQUES
     The returned row is `cancelled`, or `running` with `cancel_requested_at` set. Raises AlreadyFinished.
     """
     while True:
-        if generation.withdraw(reason=reason):
-            transaction.on_commit(lambda: tell(generation), robust=True)
-            transaction.on_commit(lambda: dispatch.notify(generation), robust=True)
+        if withdraw(generation, reason=reason):
             return generation
         if generation.request_cancel(reason=reason):
             transaction.on_commit(lambda: tell(generation, is_stopping=True), robust=True)
@@ -90,6 +88,15 @@ def cancel(generation: Generation, *, reason: CancelReason = CancelReason.REQUES
         if generation.is_finished:
             raise AlreadyFinished(f"It has {generation.status} already; there is nothing left to cancel.")
         # Released to the queue between the two updates: it waits again, so it can be withdrawn.
+
+
+def withdraw(generation: Generation, *, reason: CancelReason = CancelReason.REQUEST) -> bool:
+    """Cancel it if it waits, and tell of that; False if it does not."""
+    is_done = generation.withdraw(reason=reason)
+    if is_done:
+        transaction.on_commit(lambda: tell(generation), robust=True)
+        transaction.on_commit(lambda: dispatch.notify(generation), robust=True)
+    return is_done
 
 
 def cancel_batch(batch: Batch) -> None:
@@ -119,7 +126,9 @@ def withdraw_waiting(generations: GenerationQuerySet) -> int:
     """Cancel those that wait, a batch at a time; returns how many."""
     # What a webhook tells is stored with each change of a status, so these go one by one.
     told = generations.queued().exclude(webhook_url="").select_related("model")
-    count = sum(cancel(generation).is_finished for generation in told.iterator(CANCELLED_AT_ONCE))
+    count = 0
+    while some := list(told[:CANCELLED_AT_ONCE]):
+        count += sum(withdraw(generation) for generation in some)
     waiting = generations.queued().filter(webhook_url="").order_by("id").values_list("pk", flat=True)
     while ids := list(waiting[:CANCELLED_AT_ONCE]):
         count += withdraw_all(ids)

@@ -167,3 +167,20 @@ def test_a_cancel_of_many_leaves_word_for_each_webhook(user, model):
     assert operations.cancel_all(Generation.objects.all()) == (2, 0)
 
     assert list(WebhookEvent.objects.values_list("generation", flat=True)) == [told.pk]
+
+
+def test_one_that_ends_meanwhile_keeps_none_of_the_others_from_being_cancelled(model, monkeypatch):
+    hook = {"webhook_url": "https://hooks.example.org/", "webhook_events": [Kind.FINISHED]}
+    faster, slower = factories.make_generation(**hook), factories.make_generation(**hook)
+    withdraw = Generation.withdraw
+
+    def come_too_late(generation, **how):
+        Generation.objects.filter(pk=faster.pk).update(status=Status.SUCCEEDED)
+        return withdraw(generation, **how)
+
+    monkeypatch.setattr(Generation, "withdraw", come_too_late)
+
+    assert operations.cancel_all(Generation.objects.all()) == (1, 0)
+
+    slower.refresh_from_db()
+    assert slower.status == Status.CANCELLED
