@@ -8,6 +8,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from celery import current_app
 from django.db import Error
@@ -102,11 +103,18 @@ def publish(generation: Generation) -> bool:
         else device_queue(host=generation.pinned_to.host, label=generation.pinned_to.label)
     )
     arguments = [str(generation.pk), generation.dispatch_no]
-    try:
-        current_app.send_task(RUN_TASK, args=arguments, task_id=generation.task_id, queue=queue)
-    except (OperationalError, OSError) as error:
-        logger.warning("The broker took no message (%s); generation %s waits in the database.", error, generation)
+    is_sent = send(RUN_TASK, arguments=arguments, task_id=generation.task_id, queue=queue)
+    if not is_sent:
         generation.unmark_dispatched()
+    return is_sent
+
+
+def send(task: str, *, arguments: list[Any], task_id: str, queue: str) -> bool:
+    """Hand one message to the broker; if it fails this process leaves it alone for a while, and the answer is False."""
+    try:
+        current_app.send_task(task, args=arguments, task_id=task_id, queue=queue)
+    except (OperationalError, OSError) as error:
+        logger.warning("The broker took no message (%s); %s waits in the database.", error, task_id)
         pause()
         return False
     return True
@@ -147,14 +155,10 @@ def publish_event(event: WebhookEvent) -> bool:
     if not event.mark_dispatched():
         return False
     arguments = [str(event.pk), event.tries]
-    try:
-        current_app.send_task(DELIVER_TASK, args=arguments, task_id=f"{event.pk}:{event.tries}", queue=IO_QUEUE)
-    except (OperationalError, OSError) as error:
-        logger.warning("The broker took no message (%s); webhook %s waits in the database.", error, event)
+    is_sent = send(DELIVER_TASK, arguments=arguments, task_id=f"{event.pk}:{event.tries}", queue=IO_QUEUE)
+    if not is_sent:
         event.unmark_dispatched()
-        pause()
-        return False
-    return True
+    return is_sent
 
 
 def revoke(generation: Generation) -> None:

@@ -66,7 +66,8 @@ class Graphs:
                 return call.run()
             self._record(key, call)
         self._kept.move_to_end(key)
-        if self._compiler is not None and call.layout.company is Company.ANY:
+        may_compile = call.layout.company is Company.ANY and call.count <= BUCKETS[-1]  # what a package serves
+        if self._compiler is not None and may_compile:
             self._have_compiled(call, compiler=self._compiler)
         kept = self._kept[key]
         if kept.recording is None:
