@@ -23,6 +23,7 @@ class Configuration:
     sweep_seconds: float
     redispatch: timedelta
     longest_wait: timedelta
+    broker_seconds: float
     max_attempts: int
     webhooks_may_be_private: bool
     slots: dict[str, int]
@@ -56,6 +57,7 @@ def configuration() -> Configuration:
         sweep_seconds=settings.SWEEP_SECONDS,
         redispatch=timedelta(seconds=settings.REDISPATCH_SECONDS),
         longest_wait=timedelta(seconds=settings.LONGEST_WAIT_SECONDS),
+        broker_seconds=settings.BROKER_TIMEOUT_SECONDS,
         max_attempts=settings.MAX_ATTEMPTS,
         webhooks_may_be_private=settings.WEBHOOKS_MAY_BE_PRIVATE,
         slots={"cuda": settings.GPU_SLOTS, "cpu": settings.CPU_SLOTS},

@@ -7,14 +7,18 @@ database, where order is a query, a cancel is an UPDATE, and nothing is lost wit
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from celery import current_app
+from celery.app.control import Control
 from django.db import Error
+from kombu import Connection
 from kombu.exceptions import OperationalError
 
 from generation import kill_points
+from generation.conf import configuration
 from generation.models import Device, DiffusionModel, Generation, WebhookEvent
 from generation.models.webhook import WebhookEventQuerySet
 
@@ -31,6 +35,7 @@ PINNED_AT_ONCE = 20
 PAUSE_AFTER_FAILURE_SECONDS = 5.0
 
 _paused_until = 0.0
+_broker_threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="broker")
 
 
 def model_queue(slug: str) -> str:
@@ -73,14 +78,14 @@ def publish_pinned() -> int:
 
 
 def publish_all(generations: Iterable[Generation]) -> int:
-    """Publish one after another until the broker fails; returns how many it took."""
+    """Publish one after another until the broker fails or has taken long; returns how many it took."""
     if is_paused():
         return 0
-    published = 0
+    published, enough_at = 0, time.monotonic() + configuration().broker_seconds
     for generation in generations:
         published += publish(generation)
-        if is_paused():
-            break
+        if is_paused() or time.monotonic() > enough_at:
+            break  # the rest is the housekeeper's: a request may be waiting for this
     return published
 
 
@@ -112,12 +117,26 @@ def publish(generation: Generation) -> bool:
 def send(task: str, *, arguments: list[Any], task_id: str, queue: str) -> bool:
     """Hand one message to the broker; if it fails this process leaves it alone for a while, and the answer is False."""
     try:
-        current_app.send_task(task, args=arguments, task_id=task_id, queue=queue)
+        in_time(current_app.send_task, task, args=arguments, task_id=task_id, queue=queue)
     except (OperationalError, OSError) as error:
         logger.warning("The broker took no message (%s); %s waits in the database.", error, task_id)
         pause()
         return False
     return True
+
+
+def in_time(speak: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Have `speak` talk to the broker; raises TimeoutError if that takes long in all, however it is spread.
+
+    The limits on sockets are for each answer, and many make one message. What comes through after its time is as good
+    as any, until the next dispatch makes it stale.
+    """
+    spoken = _broker_threads.submit(speak, *arguments, **options)
+    try:
+        return spoken.result(timeout=2 * configuration().broker_seconds)
+    except TimeoutError as error:
+        spoken.cancel()
+        raise TimeoutError("it does not answer in time") from error
 
 
 def notify(generation: Generation) -> int:
@@ -166,13 +185,19 @@ def revoke(generation: Generation) -> None:
     if is_paused():
         return
     try:
-        with current_app.connection_for_write() as connection:
-            # Connecting first bounds the time: the broadcast itself would retry a dead broker for ever.
-            connection.ensure_connection(max_retries=1, timeout=1)
-            current_app.control.revoke(generation.task_id, connection=connection)
+        # Both are taken here: in another thread `current_app` may be another one.
+        in_time(broadcast_revoke, generation.task_id, connect=current_app.connection_for_write, by=current_app.control)
     except Exception as error:  # whatever the transport raises, the flag in the database has the last word
         logger.warning("The broker took no revoke (%s); generation %s stops by its flag.", error, generation)
         pause()
+
+
+def broadcast_revoke(task_id: str, *, connect: Callable[[], Connection], by: Control) -> None:
+    """Tell all workers."""
+    with connect() as connection:
+        # Connecting first bounds the time: the broadcast itself would retry a dead broker for ever.
+        connection.ensure_connection(max_retries=1, timeout=1)
+        by.revoke(task_id, connection=connection)
 
 
 def is_paused() -> bool:

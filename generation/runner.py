@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, InternalError, OperationalError, connection
 
 from generation import dispatch, input_pixels, kill_points, storage
 from generation.conf import configuration
@@ -24,6 +24,8 @@ from generation.worker import Worker
 logger = logging.getLogger(__name__)
 
 PAUSES_WITHOUT_DATABASE_SECONDS = (0.5, 1, 2, *[4] * 7)
+# What a database that is away answers; the last is PostgreSQL's to whoever was paused in a transaction.
+AWAY = (OperationalError, InterfaceError, InternalError)
 
 
 def run(generation_id: UUID, dispatch_no: int, *, worker: Worker) -> None:
@@ -116,7 +118,7 @@ def fetch(generation: Generation) -> tuple[Pixels, Exception | None]:
     """What it begins with, from the storage; what keeps that from coming is returned, to be told once it is claimed."""
     try:
         return input_pixels.fetch(generation), None
-    except (OperationalError, InterfaceError):
+    except AWAY:
         raise
     except Exception as error:
         return Pixels(), error
@@ -213,7 +215,7 @@ def give_back(generation: Generation, attempt: Attempt, error: BaseException, *,
             has_moved = settle(lambda: generation.release(attempt, step=watch.step) or cancel(SeenBy.FLAG))
         case ClaimLost():
             logger.warning("The claim on %s is lost; its result is dropped.", generation)
-        case OperationalError() | InterfaceError():
+        case OperationalError() | InterfaceError() | InternalError():
             # Whether the last commit took effect is not known, so no file is touched: the housekeeper will find out.
             logger.error("The database stays away, so %s ends when its lease does: %s", attempt, error)
             return
@@ -259,7 +261,7 @@ def settle(verb: Callable[[], bool]) -> bool:
     for pause in PAUSES_WITHOUT_DATABASE_SECONDS:
         try:
             return verb()
-        except (OperationalError, InterfaceError) as error:
+        except AWAY as error:
             logger.warning("The database answers %s; trying again in %s s.", error, pause)
             connection.close()
             time.sleep(pause)

@@ -16,6 +16,8 @@ POSTGRES = {
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
+    # A process that is paused, or whose host is cut off, in the middle of a transaction must not keep its locks.
+    "options": "-c idle_in_transaction_session_timeout=10s",
 }
 
 

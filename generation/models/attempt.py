@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
+from generation import kill_points
 from generation.lifecycle import OUTCOME_CHOICES, Outcome
 from generation.models.device import Device
 
@@ -86,6 +87,7 @@ class Attempt(models.Model):
 
     def close(self, outcome: Outcome, *, step: int | None = None, code: str = "", detail: str = "") -> None:
         """Note how it ended; the timings and the peak memory that were set on the instance are kept too."""
+        kill_points.reach(f"close-{outcome}", self.generation_id)  # in the transaction of the status
         self.outcome = outcome
         self.step = step
         self.error_code = code

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ import httpx
 
 from generation.lifecycle import FINISHED
 from tests.faults.inspector import ROOT, Inspector
+from tests.faults.network import Network
 from tests.faults.places import delete_queue, postgres_through_proxy, rabbitmq_through_proxy, redis_through_proxy
 from tests.faults.proxy import Proxy
 from tests.faults.redis_server import RedisServer
@@ -33,6 +34,7 @@ QUICK = {
     "PICTOR_LOG_LEVEL": "INFO",
     "PICTOR_BROKER_TIMEOUT_SECONDS": "2",
 }
+NO_SETTINGS: dict[str, str] = {}
 PINNED = """str(operations.submit(
     operations.Wishes(prompt='a red apple', num_inference_steps=1),
     owner=__import__('django.contrib.auth.models').contrib.auth.models.User.objects.get(),
@@ -52,6 +54,7 @@ class Cluster:
     redis: RedisServer | None
     environment: dict[str, str]
     slots: int = 1
+    network: Network | None = None
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     # --- its processes ------------------------------------------------------------------------------------
@@ -85,15 +88,22 @@ class Cluster:
         elif name == "housekeeper":
             command = [*python, "manage.py", "housekeeper"]
         else:
+            host = self.host_of(name)
             environment |= {"PICTOR_DEVICE": name, "PYTHONWARNINGS": "ignore", "CUDA_VISIBLE_DEVICES": ""}
-            node = f"{name}@{os.uname().nodename}"
-            options = ["--hostname", node, "--queues", f"device.{os.uname().nodename}.{name}", "--pool=threads"]
+            options = ["--hostname", f"{name}@{host}", "--queues", f"device.{host}.{name}", "--pool=threads"]
             options += [f"--concurrency={self.slots}", "--without-gossip", "--loglevel=WARNING"]
             command = [*python, "-m", "celery", "--quiet", "-A", "celery_app", "worker", *options]
+            if self.network is not None:
+                environment |= {"PICTOR_DATA_DIR": str(self.folder / host)}  # what it shares with others is at URLs
+                command = [*self.network.inside(host), *command]
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 command, cwd=ROOT, env=os.environ | environment, stdout=log, stderr=log
             )
+
+    def host_of(self, worker: str) -> str:
+        """Where it runs: each on a host of its own if there is a network."""
+        return self.network.hosts[WORKERS.index(worker)] if self.network else os.uname().nodename
 
     def is_up(self, name: str) -> bool:
         """Whether the process runs."""
@@ -210,18 +220,27 @@ class Cluster:
 
 @contextmanager
 def started_cluster(
-    folder: Path, *, rabbitmq_url: str = "", postgres_url: str = "", slots: int = 1
+    folder: Path,
+    *,
+    rabbitmq_url: str = "",
+    postgres_url: str = "",
+    slots: int = 1,
+    network: Network | None = None,
+    settings: Mapping[str, str] = NO_SETTINGS,
 ) -> Iterator[Cluster]:
     """Start everything in a folder, on Redis and SQLite unless URLs of others are given; end it afterwards."""
     redis = None
+    address = network.address if network else "127.0.0.1"
     if rabbitmq_url:
         broker_settings, broker = rabbitmq_through_proxy(rabbitmq_url)
     else:
-        broker_settings, broker, redis = redis_through_proxy(folder)
-    database_settings, database = postgres_through_proxy(postgres_url) if postgres_url else ({}, None)
+        broker_settings, broker, redis = redis_through_proxy(folder, address=address)
+    database_settings, database = postgres_through_proxy(postgres_url, address=address) if postgres_url else ({}, None)
     places = {"PICTOR_DATA_DIR": str(folder / "data"), "PICTOR_KILL_POINTS": str(folder / "orders")}
-    environment = QUICK | {"PICTOR_CPU_SLOTS": str(slots)} | places | broker_settings | database_settings
-    cluster = Cluster(folder, broker=broker, database=database, redis=redis, environment=environment, slots=slots)
+    environment = QUICK | {"PICTOR_CPU_SLOTS": str(slots)} | places | broker_settings | database_settings | settings
+    cluster = Cluster(
+        folder, broker=broker, database=database, redis=redis, environment=environment, slots=slots, network=network
+    )
     slug = f"faults-{uuid4().hex[:8]}"
     try:
         cluster.set_up(slug=slug)

@@ -17,7 +17,7 @@ from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 
-from django.conf import settings
+from django.core.files.storage import FileSystemStorage, default_storage
 
 from generation import cleaning, storage
 from generation.conf import configuration
@@ -73,10 +73,18 @@ def clean() -> None:
 def stray_files() -> Iterator[str]:
     """I6."""
     known = {str(name) for pair in Image.objects.values_list("file", "thumbnail") for name in pair}
-    root = Path(settings.MEDIA_ROOT)
-    for path in root.rglob("*"):
-        if path.is_file() and str(path.relative_to(root)) not in known:
-            yield f"I6: {path.relative_to(root)} belongs to nothing"
+    for name in stored_files():
+        if name not in known:
+            yield f"I6: {name} belongs to nothing"
+
+
+def stored_files() -> Iterator[str]:
+    """The names of all that the storage holds."""
+    if isinstance(default_storage, FileSystemStorage):
+        root = Path(default_storage.location)
+        yield from (str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    else:
+        yield from (stored.key for stored in default_storage.bucket.objects.all())
 
 
 def ledger() -> dict[str, object]:

@@ -12,11 +12,11 @@ from tests.faults.redis_server import RedisServer
 Settings = dict[str, str]
 
 
-def redis_through_proxy(folder: Path) -> tuple[Settings, Proxy, RedisServer]:
+def redis_through_proxy(folder: Path, *, address: str) -> tuple[Settings, Proxy, RedisServer]:
     """A Redis of its own."""
     server = RedisServer(folder / "redis")
-    proxy = Proxy(("127.0.0.1", server.port))
-    return {"REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0"}, proxy, server
+    proxy = Proxy(("127.0.0.1", server.port), address=address)
+    return {"REDIS_URL": f"redis://{address}:{proxy.port}/0"}, proxy, server
 
 
 def rabbitmq_through_proxy(url: str) -> tuple[Settings, Proxy]:
@@ -33,7 +33,7 @@ def delete_queue(url: str, name: str) -> None:
         connection.default_channel.queue_delete(name)
 
 
-def postgres_through_proxy(url: str) -> tuple[Settings, Proxy]:
+def postgres_through_proxy(url: str, *, address: str) -> tuple[Settings, Proxy]:
     """A new database on a PostgreSQL that listens on a Unix socket."""
     import psycopg
 
@@ -42,6 +42,6 @@ def postgres_through_proxy(url: str) -> tuple[Settings, Proxy]:
         connection.execute(f'CREATE DATABASE "{name}"')
         port = connection.info.port
     parts = urlsplit(url)
-    proxy = Proxy(f"{parse_qs(parts.query)['host'][0]}/.s.PGSQL.{port}")
-    place = f"{parts.username or 'postgres'}@127.0.0.1:{proxy.port}"
+    proxy = Proxy(f"{parse_qs(parts.query)['host'][0]}/.s.PGSQL.{port}", address=address)
+    place = f"{parts.username or 'postgres'}@{address}:{proxy.port}"
     return {"DATABASE_URL": urlunsplit(("postgres", place, f"/{name}", "", ""))}, proxy

@@ -1,7 +1,8 @@
-"""A TCP proxy that can refuse, fall silent, or cut what goes through it."""
+"""A TCP proxy that can refuse, fall silent, dawdle, or cut what goes through it."""
 
 import socket
 import threading
+import time
 from contextlib import suppress
 
 from tests.ports import free_port
@@ -10,21 +11,24 @@ CHUNK = 65536
 
 
 class Proxy:
-    """Forwards a port of this machine to `target`, a host and port or the path of a Unix socket."""
+    """Forwards a port of `address` to `target`, a host and port or the path of a Unix socket."""
 
-    def __init__(self, target: tuple[str, int] | str) -> None:
+    def __init__(self, target: tuple[str, int] | str, *, address: str = "127.0.0.1") -> None:
         self.target = target
+        self.address = address
         self.port = free_port()
         self._gate = open_gate()
+        self._delay_seconds = 0.0
         self._sockets: set[socket.socket] = set()
         self._listener: socket.socket | None = None
         self.accept()
 
     def accept(self) -> None:
         """Take connections, and forward what they say."""
+        self._delay_seconds = 0.0
         self._gate.set()
         if self._listener is None:
-            self._listener = socket.create_server(("127.0.0.1", self.port), backlog=200)
+            self._listener = socket.create_server((self.address, self.port), backlog=200)
             threading.Thread(target=self._serve, args=[self._listener], daemon=True).start()
 
     def refuse(self) -> None:
@@ -39,6 +43,10 @@ class Proxy:
     def fall_silent(self) -> None:
         """Accept connections and forward nothing, as a network that drops every packet: nobody is told."""
         self._gate.clear()
+
+    def dawdle(self, seconds: float = 0.4) -> None:
+        """Forward each piece of what is said only after so long: each answer comes, and is late."""
+        self._delay_seconds = seconds
 
     def abandon(self) -> None:
         """Forward for new connections again, never more for those that there are: they stay half open."""
@@ -78,6 +86,7 @@ class Proxy:
         with suppress(OSError):
             while data := source.recv(CHUNK):
                 gate.wait()
+                time.sleep(self._delay_seconds)
                 sink.sendall(data)
         for end in (source, sink):
             with suppress(OSError):

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from generation.lifecycle import Outcome, Status
-from tests.faults.cluster import WORKERS
+from tests.faults.cluster import SMALL, WORKERS
 
 on_every_broker = pytest.mark.parametrize("running_cluster", ["redis", "rabbitmq"], indirect=True)
 
@@ -49,6 +49,22 @@ def test_2_a_broker_that_is_away_is_no_error_for_the_client(cluster, fault):
     for generation in generations:
         assert cluster.wait(generation)["status"] == Status.SUCCEEDED
         assert cluster.outcomes(generation) == [Outcome.SUCCEEDED]
+
+
+@on_every_broker
+@pytest.mark.parametrize("fault", ["refuse", "fall_silent", "dawdle"])
+def test_2_whatever_the_broker_does_the_client_has_its_answer_within_three_seconds(cluster, fault):
+    cluster.broker.cut()  # so that the web process has to connect anew, which takes longest
+    getattr(cluster.broker, fault)()
+
+    answers = [cluster.client.post("/api/generations/", json=SMALL) for _ in range(3)]
+    cluster.broker.cut()
+    cluster.broker.accept()
+
+    assert {answer.status_code for answer in answers} == {202}
+    assert max(answer.elapsed.total_seconds() for answer in answers) < 3  # the promise, not a measurement
+    for answer in answers:
+        assert cluster.wait(answer.json())["status"] == Status.SUCCEEDED
 
 
 @on_every_broker

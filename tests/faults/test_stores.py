@@ -1,5 +1,6 @@
 """Databases and storages that are away for a while, or for good."""
 
+import signal
 import sqlite3
 import threading
 import time
@@ -64,6 +65,21 @@ def test_12_a_database_that_is_locked_beyond_the_lease_costs_no_picture(cluster)
 
     assert cluster.wait(generation)["status"] == Status.SUCCEEDED
     assert cluster.outcomes(generation) == [Outcome.SUCCEEDED]
+
+
+def test_12_a_worker_that_is_paused_in_its_commit_holds_up_nobody(cluster):
+    if cluster.database is None:
+        pytest.skip("On SQLite whoever is paused in a transaction holds up all who write.")
+    cluster.order("close-succeeded", "SIGSTOP")
+    generation = cluster.submit()
+
+    ended = cluster.wait(generation)
+    late = cluster.attempts(generation)[0][0].partition("@")[0]
+    cluster.kill(late, signal.SIGCONT)
+
+    assert ended["status"] == Status.SUCCEEDED
+    assert cluster.outcomes(generation) == [Outcome.LOST, Outcome.SUCCEEDED]
+    cluster.until(lambda: "is lost; its result is dropped" in cluster.log(late))
 
 
 def test_13_a_storage_that_is_away_for_seconds_costs_no_second_run(cluster):

@@ -1,15 +1,10 @@
 """Images on a real S3 server, over HTTP: signatures, expiry, ranges."""
 
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import UUID
 
-import boto3
 import httpx
 import pytest
 from botocore.config import Config
@@ -25,8 +20,8 @@ from generation.parameters import Wishes
 from generation.sources import StoredInput, Upload
 from tests import factories, pictures
 from tests.ports import free_port
+from tests.s3_server import BUCKET, KEY, SECRET, started_s3
 
-BUCKET = "pictures"
 CLIENT_CONFIG = Config(
     connect_timeout=3,
     read_timeout=20,
@@ -34,48 +29,13 @@ CLIENT_CONFIG = Config(
     signature_version="s3v4",
     s3={"addressing_style": "path"},
 )
-KEY, SECRET = "pictor-access", "pictor-secret-for-tests"
 
 
 @pytest.fixture(scope="module")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """SeaweedFS on loopback, telemetry off; its URL."""
-    folder = tmp_path_factory.mktemp("s3")
-    identity = {
-        "name": "pictor",
-        "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
-        "actions": ["Admin", "Read", "Write", "List"],
-    }
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    ports = {name: free_port() for name in ("master.port", "volume.port", "filer.port", "s3.port")}
-    ports |= {f"{name}.grpc": free_port() for name in ports}
-    command = [
-        str(Path(sys.executable).with_name("weed")), "server", f"-dir={folder}", "-ip=127.0.0.1", "-s3",
-        f"-s3.config={folder / 's3.json'}", "-master.telemetry=false", "-master.volumeSizeLimitMB=64",
-        *(f"-{name}={port}" for name, port in ports.items()),
-    ]  # fmt: skip
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{ports['s3.port']}"
-    client = boto3.client(
-        "s3",
-        endpoint_url=url,
-        aws_access_key_id=KEY,
-        aws_secret_access_key=SECRET,
-        region_name="us-east-1",
-        config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 0}),
-    )
-    while True:
-        try:
-            client.create_bucket(Bucket=BUCKET)
-            break
-        except Exception:
-            if process.poll() is not None:
-                pytest.fail(f"The S3 server did not start: {(folder / 'log').read_text()[-2000:]}")
-            time.sleep(0.1)
-    yield url
-    process.kill()  # its polite stop takes half a minute, and its folder goes anyway
-    process.wait()
+    """The URL of one on loopback."""
+    with started_s3(tmp_path_factory.mktemp("s3")) as url:
+        yield url
 
 
 @pytest.fixture
