@@ -171,7 +171,9 @@ def main() -> None:
             return
         place = ["--folder", work.source]
         raw = in_a_process(*place, "--only", "raw")
+        print(f"raw diffusers: {raw:.3f} s a picture", file=sys.stderr)
         engine = {int(count): seconds for count, seconds in in_a_process(*place, "--only", "engine").items()}
+        print(f"engine alone, by the number of clients: {engine}", file=sys.stderr)
         if options.engine:
             shutil.copytree(options.engine, folder / "data/engine")
         service = service_seconds(work, counts, folder=folder, **arguments)

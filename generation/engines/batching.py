@@ -73,7 +73,9 @@ class Batcher:
         self._waiting: dict[Hashable, list[_Request]] = {}  # the group that was served longest ago comes first
         self._members: set[Member] = set()
         self._queue: deque[Member] = deque()  # those that wait to become members
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._changed = threading.Condition(lock)  # what the batcher's own thread waits for, and nobody else
+        self._left = threading.Condition(lock)  # what those in the queue wait for: a call must not wake them all
         self._idle_since = time.monotonic()
         self._is_closed = False
         self._failure: BaseException | None = None
@@ -105,7 +107,7 @@ class Batcher:
             if self._is_closed:
                 raise self._failure or RuntimeError("The engine is closed.")
             self._waiting.setdefault(call.key, []).append(request)
-            self._changed.notify_all()
+            self._changed.notify()
         output, departed = request.output.result()
         self._flight.arrive(output, departed=departed)
         return output
@@ -114,13 +116,13 @@ class Batcher:
         """The member's rows are free from now on."""
         with self._changed:
             self._members.discard(member)
-            self._changed.notify_all()
+            self._notify_all()
 
     def close(self) -> None:
         """End the thread once it has run what it has been asked for."""
         with self._changed:
             self._is_closed = True
-            self._changed.notify_all()
+            self._notify_all()
         self._thread.join()
 
     def forget(self, callees: Collection[str]) -> None:
@@ -138,16 +140,20 @@ class Batcher:
         member.key, member.count = call.key, call.count
         try:
             while not self._is_closed and self._is_full(member, self._forward.most_rows(call)):
-                self._changed.wait(_CHECK_WHILE_WAITING_SECONDS)
-                self._changed.release()  # it may take long, or wait for a thread that needs the batcher
+                self._left.wait(_CHECK_WHILE_WAITING_SECONDS)
+                self._left.release()  # it may take long, or wait for a thread that needs the batcher
                 try:
                     while_waiting()
                 finally:
-                    self._changed.acquire()
+                    self._left.acquire()
         finally:
             self._queue.remove(member)
-            self._changed.notify_all()
+            self._left.notify_all()
         self._members.add(member)
+
+    def _notify_all(self) -> None:
+        self._changed.notify()
+        self._left.notify_all()
 
     def _is_full(self, member: Member, most_rows: int) -> bool:
         before = next(other for other in self._queue if other.key == member.key)
@@ -175,7 +181,7 @@ class Batcher:
                 if not request.output.done():
                     request.output.set_exception(error)
             self._waiting.clear()
-            self._changed.notify_all()
+            self._notify_all()
 
     def _next_batch(self) -> list[_Request] | None:
         """Wait for a group that is ripe; None once closed and empty."""

@@ -14,12 +14,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where a model's weights are: a local folder in diffusers format, or a Hugging Face Hub id."""
+    """Where a model's weights are: a local folder in diffusers format, or a Hugging Face Hub id.
+
+    With `may_save_memory` pictures that do not fit otherwise are decoded in tiles, which may leave faint seams, and
+    text encoders wait in main memory.
+    """
 
     slug: str
     source: str
     revision: str | None = None
     dtype: str = "auto"
+    may_save_memory: bool = True
 
 
 @dataclass(frozen=True, slots=True)
