@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Hashable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -52,6 +53,7 @@ class Member:
 
     key: Hashable = None
     count: int = 0
+    most_rows: Callable[[], int] = int
 
 
 @dataclass(eq=False, slots=True)
@@ -116,6 +118,9 @@ class Batcher:
         """The member's rows are free from now on."""
         with self._changed:
             self._members.discard(member)
+            if member in self._queue:
+                self._queue.remove(member)
+            self._let_in()
             self._notify_all()
 
     def close(self) -> None:
@@ -136,29 +141,38 @@ class Batcher:
 
     def _admit(self, member: Member, call: Call, while_waiting: Callable[[], object]) -> None:
         """Wait, first come first served, until the rows of all members that share with `call` fill one forward."""
+        member.key, member.count, member.most_rows = call.key, call.count, partial(self._forward.most_rows, call)
         self._queue.append(member)
-        member.key, member.count = call.key, call.count
-        try:
-            while not self._is_closed and self._is_full(member, self._forward.most_rows(call)):
-                self._left.wait(_CHECK_WHILE_WAITING_SECONDS)
-                self._left.release()  # it may take long, or wait for a thread that needs the batcher
-                try:
-                    while_waiting()
-                finally:
-                    self._left.acquire()
-        finally:
-            self._queue.remove(member)
-            self._left.notify_all()
-        self._members.add(member)
+        self._let_in()
+        while member not in self._members and not self._is_closed:
+            self._left.wait(_CHECK_WHILE_WAITING_SECONDS)
+            self._left.release()  # it may take long, or wait for a thread that needs the batcher
+            try:
+                while_waiting()
+            except BaseException:
+                self.leave(member)
+                raise
+            finally:
+                self._left.acquire()
+
+    def _let_in(self) -> None:
+        """Make members of those who wait, as far as there is room.
+
+        Whoever leaves does it for them: until they woke up, forwards would go without them.
+        """
+        for member in list(self._queue):
+            if not self._is_full(member):
+                self._queue.remove(member)
+                self._members.add(member)
+
+    def _is_full(self, member: Member) -> bool:
+        before = next(other for other in self._queue if other.key == member.key)
+        taken = sum(other.count for other in self._members if other.key == member.key)
+        return before is not member or (taken > 0 and taken + member.count > member.most_rows())
 
     def _notify_all(self) -> None:
         self._changed.notify()
         self._left.notify_all()
-
-    def _is_full(self, member: Member, most_rows: int) -> bool:
-        before = next(other for other in self._queue if other.key == member.key)
-        taken = sum(other.count for other in self._members if other.key == member.key)
-        return before is not member or (taken > 0 and taken + member.count > most_rows)
 
     # --- In the batcher's own thread ----------------------------------------------------------------------
 
