@@ -4,6 +4,7 @@ import math
 
 from generation.lifecycle import Outcome, Status
 from generation.models import Attempt, Device, DiffusionModel, Generation
+from generation.models.positions import position_of
 from generation.models.queries import GenerationQuerySet
 
 LOOKED_AT = 100
@@ -16,7 +17,7 @@ def seconds_until_one_starts(waiting: GenerationQuerySet) -> int:
     first = waiting.queued().select_related("model").first()
     if first is None:
         return SHORTEST_SECONDS
-    ahead = Generation.objects.position_of(first) or 1
+    ahead = position_of(first) or 1
     return bounded(ahead * seconds_per_start(first.model))
 
 

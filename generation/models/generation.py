@@ -78,7 +78,7 @@ class Generation(Request):
     lease_until = models.DateTimeField(null=True)
 
     quotas: tuple[Quota, ...] = ()  # what `operations.submit` left of its owner's limits
-    position: int | None  # set by who asks for it: `with_position` for many, `position_of` for one
+    position: int | None  # set by who asks for it: `set_positions`
     is_replay = False  # set by `submit` where an earlier request with the same key or id has made it
 
     objects = GenerationQuerySet.as_manager()

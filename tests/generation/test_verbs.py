@@ -249,14 +249,3 @@ def test_a_beat_leaves_out_a_lost_claim():
     generation.rescue(attempt)
 
     assert beat({attempt.claim_token: (0, 1)}, lease=LEASE) == {}
-
-
-def test_the_position_counts_who_is_ahead_by_priority_and_then_by_age():
-    first, second = factories.make_generation(), factories.make_generation()
-    urgent = factories.make_generation(priority=1)
-    patient = factories.make_generation(priority=-1)
-    running = factories.make_generation(status=Status.RUNNING)
-
-    positions = dict(Generation.objects.with_position().values_list("pk", "position"))
-
-    assert positions == {urgent.pk: 1, first.pk: 2, second.pk: 3, patient.pk: 4, running.pk: None}
