@@ -57,6 +57,8 @@ def test_a_polite_stop_loses_no_step_and_changes_no_bit_of_the_picture(cluster):
     assert (went_on_from, ended_at) == (stopped_at, LONG["num_inference_steps"])
     assert seen == sorted(seen), "progress never goes back"
     assert digests(ended) == digests(uninterrupted)
+    kept = f"list(saved_states.find(Generation.objects.get(pk={generation['id']!r}).pk))"
+    cluster.until(lambda: cluster.ask(kept) == [])
 
 
 def test_a_generation_whose_saved_state_is_lost_starts_over(cluster):
@@ -70,14 +72,3 @@ def test_a_generation_whose_saved_state_is_lost_starts_over(cluster):
     ended = cluster.wait(generation)
     assert (ended["status"], ended["resumed_from_step"]) == (Status.SUCCEEDED, None)
     assert "was not found" in cluster.ask(f"Attempt.objects.get(generation={generation['id']!r}, number=2).start_note")
-
-
-@on_every_broker
-def test_nothing_is_kept_of_what_has_ended(cluster):
-    generation, worker = cluster.start_one()
-
-    cluster.kill(worker, signal.SIGTERM)
-    cluster.wait_for_end(worker)
-    cluster.wait(generation)
-
-    cluster.until(lambda: cluster.ask(f"list(saved_states.find(__import__('uuid').UUID({generation['id']!r})))") == [])
