@@ -58,8 +58,8 @@ def ignore(progress: Progress) -> None:
 
 def measure(
     engine: Engine, request: Callable[[int], ImageRequest], *, clients: int, rounds: int
-) -> tuple[float, float, EachStep]:
-    """Seconds of a call, the median of `rounds`, without saving and with; and what was seen at the steps."""
+) -> tuple[list[float], list[float], EachStep]:
+    """Seconds of each of `rounds` calls, without saving and with; and what was seen at the steps."""
     each_step = EachStep()
     taken: dict[bool, list[float]] = {False: [], True: []}
     with ThreadPoolExecutor(clients) as pool:
@@ -73,7 +73,7 @@ def measure(
         for _ in range(rounds):
             taken[False].append(draw_together(ignore))
             taken[True].append(draw_together(each_step))
-    return statistics.median(taken[False]), statistics.median(taken[True]), each_step
+    return taken[False], taken[True], each_step
 
 
 @contextmanager
@@ -163,7 +163,8 @@ def main() -> None:
         print("  at once   step, ms   copy, ms   of a step   call without, s   with every step saved   bytes")
         figures: dict[str, object] = {}
         for clients in map(int, options.clients.split(",")):
-            plain, saved, seen = measure(engine, request, clients=clients, rounds=options.rounds)
+            without, with_copies, seen = measure(engine, request, clients=clients, rounds=options.rounds)
+            plain, saved = statistics.median(without), statistics.median(with_copies)
             step, copy = plain / options.steps, statistics.median(seen.seconds)
             print(
                 f"  {clients:7} {1000 * step:10.2f} {1000 * copy:10.3f} {copy / step:11.2%} {plain:17.3f} "
@@ -174,9 +175,11 @@ def main() -> None:
                 "copy_ms": round(1000 * copy, 3),
                 "copy_p99_ms": round(1000 * sorted(seen.seconds)[int(0.99 * len(seen.seconds))], 3),
                 "call_s": round(plain, 4),
+                "call_s_from_to": [round(min(without), 4), round(max(without), 4)],
                 "call_saved_at_each_step_s": round(saved, 4),
                 "bytes": len(seen.state),
             }
+            print(f"          the calls without took from {min(without):.3f} to {max(without):.3f} s")
             print(f"          every {PAUSE_SECONDS} s, as the service saves: {copy / PAUSE_SECONDS:.4%} of the time")
         engine.close()
     if device == "cpu":
