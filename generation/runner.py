@@ -182,10 +182,8 @@ def give_back(generation: Generation, attempt: Attempt, error: BaseException, *,
         case DeadlinePassed():
             has_moved = settle(lambda: cancel(SeenBy.DEADLINE, CancelReason.DEADLINE))
         case Draining():
-            saved_step = watch.saving.saved_step
-            has_moved = settle(
-                lambda: generation.release(attempt, step=watch.step, saved_step=saved_step) or cancel(SeenBy.FLAG)
-            )
+            known = {"step": watch.step, "saved_step": watch.saving.saved_step, "total_steps": watch.total}
+            has_moved = settle(lambda: generation.release(attempt, **known) or cancel(SeenBy.FLAG))
         case ClaimLost():
             logger.warning("The claim on %s is lost; its result is dropped.", generation)
         case OperationalError() | InterfaceError():

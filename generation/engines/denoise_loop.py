@@ -7,6 +7,7 @@ the scheduler and in the generators, which some schedulers draw noise from at ea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -67,10 +68,11 @@ class DenoiseLoop:
             # What was on the host has to stay there: schedulers take single numbers out of their sigmas.
             present = getattr(self._scheduler, name, None)
             device = present.device if isinstance(present, torch.Tensor) else latents.device
-            setattr(self._scheduler, name, pytree.tree_map(lambda leaf, device=device: _sent(leaf, device), value))
+            send = partial(_sent, device=device, like=state.latents, dtype=latents.dtype)
+            setattr(self._scheduler, name, pytree.tree_map(send, value))
         for generator, generator_state in zip(self._generators, state.generators, strict=True):
             generator.set_state(generator_state)
-        return state.latents.to(latents.device, copy=True)  # aligned, unlike what is read from bytes
+        return state.latents.to(latents, copy=True)  # aligned, unlike what is read from bytes
 
     def compare(self, state: SavedState, *, total: int, latents: torch.Tensor) -> None:
         """Raise UnusableState if the state is that of another loop than this one, at whatever step it is."""
@@ -87,8 +89,8 @@ class DenoiseLoop:
 
 
 def _in_words(total: int, latents: torch.Tensor) -> str:
-    """Both in words, to be compared and read."""
-    return f"{total} steps and {latents.dtype} latents of shape {tuple(latents.shape)}"
+    """Both in words, to be compared and read; the dtype is the device's own affair."""
+    return f"{total} steps and latents of shape {tuple(latents.shape)}"
 
 
 def _is_replaced_to_change(value: Any) -> bool:
@@ -102,5 +104,9 @@ def _copy(leaf: Any, copies_of_tensors: Any) -> Any:
     return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
 
 
-def _sent(leaf: Any, device: torch.device) -> Any:
-    return leaf.to(device, copy=True) if isinstance(leaf, torch.Tensor) else _copy(leaf, None)
+def _sent(leaf: Any, *, device: torch.device, like: torch.Tensor, dtype: torch.dtype) -> Any:
+    """A copy on the device; of what is like the latents, in their dtype there."""
+    if not isinstance(leaf, torch.Tensor):
+        return _copy(leaf, None)
+    is_alike = leaf.shape == like.shape and leaf.dtype == like.dtype
+    return leaf.to(device, dtype if is_alike else leaf.dtype, copy=True)

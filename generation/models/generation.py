@@ -204,10 +204,13 @@ class Generation(Request):
         attempt.note_start(note)
         return self._update(Q(claim_token=attempt.claim_token), step=0, saved_step=0, resumed_from_step=None)
 
-    def release(self, attempt: Attempt, *, step: int | None = None, saved_step: int = 0) -> bool:
+    def release(
+        self, attempt: Attempt, *, step: int | None = None, saved_step: int = 0, total_steps: int | None = None
+    ) -> bool:
         """Go back to the queue because the worker stops; False if the claim is lost or a cancel came first."""
+        known = {"step": saved_step, "saved_step": saved_step, "total_steps": total_steps or F("total_steps")}
         with transaction.atomic():
-            is_back = self._requeue(attempt, Q(cancel_requested_at=None), step=saved_step, saved_step=saved_step)
+            is_back = self._requeue(attempt, Q(cancel_requested_at=None), **known)
             if is_back:
                 attempt.close(Outcome.RELEASED, step=step)
             return is_back

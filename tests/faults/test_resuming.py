@@ -25,13 +25,17 @@ def starts_and_ends(cluster: Cluster, generation: dict) -> list[tuple[int | None
 
 
 @on_every_broker
-@pytest.mark.parametrize("kills", [(3, 6), (9, 12)])
-def test_a_kill_at_every_third_step_changes_no_bit_of_the_picture(cluster, kills):
-    uninterrupted = cluster.wait(cluster.submit(**TWELVE_STEPS))
+@pytest.mark.parametrize(
+    ("kills", "wishes"),
+    [((3, 6), {}), ((9, 12), {"scheduler": "dpmpp_2m_sde", "num_images": 2, "reproducible": True})],
+)
+def test_a_kill_at_every_third_step_changes_no_bit_of_the_picture(cluster, kills, wishes):
+    request = TWELVE_STEPS | wishes
+    uninterrupted = cluster.wait(cluster.submit(**request))
     for step in kills:
         cluster.order(f"step-{step}", "SIGKILL")
 
-    generation = cluster.submit(**TWELVE_STEPS)
+    generation = cluster.submit(**request)
     cluster.until(lambda: cluster.mend() or cluster.look(generation)["status"] == Status.SUCCEEDED)
 
     ended = cluster.look(generation)
