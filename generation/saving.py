@@ -1,12 +1,13 @@
 """When the state of a running generation is saved, and how the next attempt finds it.
 
-The run itself only waits for the copy from its device; threads of their own put it away.
+The run itself only begins to copy it from its device; threads of their own wait for that and put it away.
 """
 
 import json
 import logging
 import math
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -98,21 +99,21 @@ class Saving:
         began = time.monotonic()
         if not self._rhythm.is_due(now=began) or (self._writing is not None and not self._writing.done()):
             return
-        state = self._copy(progress)
+        copy = self._copy(progress)
         self._rhythm.note(began=began, ended=time.monotonic())
-        if state is not None:
+        if copy is not None:
             self._may_be_kept = True
-            self._writing = _threads.submit(self._keep, state)
+            self._writing = _threads.submit(self._keep, copy)
 
     def hand_over(self, progress: Progress) -> None:
         """Save at this very step, and wait until that is done."""
         if not self._is_wanted:
             return
         self.wait()
-        state = self._copy(progress)
-        if state is not None:
+        copy = self._copy(progress)
+        if copy is not None:
             self._may_be_kept = True
-            self._keep(state)
+            self._keep(copy)
 
     def begin_anew(self) -> None:
         """What was found is of no use."""
@@ -137,15 +138,16 @@ class Saving:
         """A digest of all that has to be the same for a state to be of any use."""
         return mark_of(self._request, device=self._device)
 
-    def _copy(self, progress: Progress) -> "SavedState | None":
+    def _copy(self, progress: Progress) -> "Callable[[], SavedState] | None":
         try:
-            return progress.save()
+            return progress.copy_state()
         except Exception:  # a precaution must not end a generation
             logger.exception("The state of %s could not be copied.", self._generation_id)
             return None
 
-    def _keep(self, state: "SavedState") -> None:
+    def _keep(self, copy: "Callable[[], SavedState]") -> None:
         try:
+            state = copy()
             if not state.latents.isfinite().all():
                 logger.warning("The state of %s after step %s holds no numbers.", self._generation_id, state.step)
                 return

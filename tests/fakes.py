@@ -30,7 +30,7 @@ class StateOffer:
     total: int
     latent: float = 0.5
 
-    def save(self) -> SavedState | None:
+    def copy_state(self) -> Callable[[], SavedState] | None:
         """A state of next to nothing; none after the last step."""
         import torch
 
@@ -39,7 +39,8 @@ class StateOffer:
         if self.step >= self.total:
             return None
         latents = torch.full((1, 4, 2, 2), self.latent)
-        return SavedState(self.step, self.total, scheduler="Scripted", attributes={}, latents=latents, generators=())
+        state = SavedState(self.step, self.total, scheduler="Scripted", attributes={}, latents=latents, generators=())
+        return lambda: state
 
     def preview(self) -> None:
         """There is none."""

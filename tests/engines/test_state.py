@@ -288,7 +288,7 @@ def test_a_scheduler_that_keeps_more_than_plain_values_gives_no_state():
     loop = DenoiseLoop(scheduler, generators=[])
     scheduler.noise_sampler = object()
 
-    assert loop.save(step=1, total=2, latents=torch.zeros(1)) is None
+    assert loop.copy(step=1, total=2, latents=torch.zeros(1)) is None
 
 
 @pytest.mark.parametrize("data", [b"", b"garbage", b"\x00" * 64, bytes(range(256)) * 8])

@@ -170,7 +170,7 @@ def test_what_fails_while_saving_ends_no_run(shelf, monkeypatch):
     def fail(*arguments, **options):
         raise OSError("away")
 
-    monkeypatch.setattr(StateOffer, "save", fail)
+    monkeypatch.setattr(StateOffer, "copy_state", fail)
     make_saving().hand_over(at(4))
     monkeypatch.undo()
     monkeypatch.setattr(saved_states, "keep", fail)
