@@ -27,6 +27,8 @@ class Configuration:
     webhooks_may_be_private: bool
     slots: dict[str, int]
     hang_seconds: float
+    save_seconds: float
+    saves_in_redis: bool
     retention: timedelta | None
     keeps_rows: bool
     engine_dir: Path
@@ -60,6 +62,9 @@ def configuration() -> Configuration:
         webhooks_may_be_private=settings.WEBHOOKS_MAY_BE_PRIVATE,
         slots={"cuda": settings.GPU_SLOTS, "cpu": settings.CPU_SLOTS},
         hang_seconds=settings.HANG_SECONDS,
+        save_seconds=settings.SAVE_SECONDS,
+        # Where a RabbitMQ is the broker and no Redis is named, each host has one of its own.
+        saves_in_redis=bool(settings.REDIS_URL) or settings.EVENTS_URL == settings.BROKER_URL,
         retention=timedelta(days=settings.RETENTION_DAYS) if settings.RETENTION_DAYS else None,
         keeps_rows=settings.RETENTION_REMOVES == "images",
         engine_dir=settings.ENGINE_DIR,

@@ -39,9 +39,9 @@ def seconds_per_start(model: DiffusionModel) -> float:
 def seconds_per_run(model: DiffusionModel) -> float:
     """How long attempts have taken lately: those of the model, or else any; a guess where there are none."""
     lately = list(
-        Attempt.objects.order_by("-pk").values_list("generation__model", "outcome", "started_at", "ended_at")[
-            :LOOKED_AT
-        ]
+        Attempt.objects.filter(resumed_from_step=None)
+        .order_by("-pk")
+        .values_list("generation__model", "outcome", "started_at", "ended_at")[:LOOKED_AT]
     )
     done = [(pk, (end - start).total_seconds()) for pk, how, start, end in lately if end and how == Outcome.SUCCEEDED]
     seconds = [took for pk, took in done if pk == model.pk] or [took for _, took in done]

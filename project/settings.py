@@ -231,6 +231,7 @@ GPU_SLOTS = env.count("PICTOR_GPU_SLOTS", default=24)
 CPU_SLOTS = env.count("PICTOR_CPU_SLOTS", default=4)
 COMPILE = env.bool("PICTOR_COMPILE", default=False)
 HANG_SECONDS = env.seconds("PICTOR_HANG_SECONDS", default=600)
+SAVE_SECONDS = env.interval("PICTOR_SAVE_SECONDS", default=5)
 PREVIEWS = env.bool("PICTOR_PREVIEWS", default=True)
 ENGINE_DIR = DATA_DIR / "engine"
 MAX_INPUT_BYTES = env.count("PICTOR_MAX_INPUT_BYTES", default=10 * 1024 * 1024)

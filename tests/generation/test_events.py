@@ -228,7 +228,7 @@ def test_the_task_of_a_listener_that_does_not_notice_is_cancelled(monkeypatch):
 class Offers:
     """A step that offers a red preview."""
 
-    def save(self) -> None:
+    def copy_state(self) -> None:
         """Nothing."""
 
     def preview(self) -> np.ndarray:

@@ -159,6 +159,14 @@ def test_the_next_one_of_who_waits_too_long_follows_when_the_time_is_over_again(
     assert housekeeping.hurry_starving() == 1
 
 
+def test_a_run_that_went_on_from_a_saved_step_says_nothing_about_the_pace(user, model):
+    factories.make_device()
+    ran = factories.make_generation(owner=user, status=Status.SUCCEEDED)
+    factories.make_attempt(generation=ran, outcome=Outcome.SUCCEEDED, resumed_from_step=19)
+
+    assert line.measure(model.pk) is None
+
+
 def test_without_a_measured_run_there_is_no_estimate(user, model):
     factories.make_device()
     generation = submit(user)
