@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("generation", "0007_reliability"),
+        ("generation", "0009_resumption"),
     ]
 
     operations = [
