@@ -18,6 +18,7 @@ from generation.cleaning import (
     expire_results,
     forget_keys,
     forget_progress,
+    forget_usage,
     remove_expired_inputs,
     remove_orphans,
     remove_states,
@@ -152,4 +153,5 @@ CHORES = (
     expire_results,
     forget_keys,
     forget_progress,
+    forget_usage,
 )
