@@ -28,11 +28,14 @@ class Configuration:
     webhooks_may_be_private: bool
     slots: dict[str, int]
     hang_seconds: float
+    save_seconds: float
+    saves_in_redis: bool
     retention: timedelta | None
     keeps_rows: bool
     engine_dir: Path
     compiles: bool
     webhook_dialects: Mapping[str, str]
+    webhook_signers: Mapping[str, str]
     max_input_bytes: int
     max_input_pixels: int
     input_lifetime: timedelta
@@ -62,11 +65,15 @@ def configuration() -> Configuration:
         webhooks_may_be_private=settings.WEBHOOKS_MAY_BE_PRIVATE,
         slots={"cuda": settings.GPU_SLOTS, "cpu": settings.CPU_SLOTS},
         hang_seconds=settings.HANG_SECONDS,
+        save_seconds=settings.SAVE_SECONDS,
+        # Where a RabbitMQ is the broker and no Redis is named, each host has one of its own.
+        saves_in_redis=bool(settings.REDIS_URL) or settings.EVENTS_URL == settings.BROKER_URL,
         retention=timedelta(days=settings.RETENTION_DAYS) if settings.RETENTION_DAYS else None,
         keeps_rows=settings.RETENTION_REMOVES == "images",
         engine_dir=settings.ENGINE_DIR,
         compiles=settings.COMPILE,
         webhook_dialects=settings.WEBHOOK_DIALECTS,
+        webhook_signers=settings.WEBHOOK_SIGNERS,
         max_input_bytes=settings.MAX_INPUT_BYTES,
         max_input_pixels=settings.MAX_INPUT_PIXELS,
         input_lifetime=timedelta(seconds=settings.INPUT_SECONDS),
@@ -77,6 +84,8 @@ def configuration() -> Configuration:
         limits_per_user=Limits(
             waiting=settings.MAX_WAITING_PER_USER or None,
             unfinished=settings.MAX_UNFINISHED_PER_USER or None,
+            running=settings.MAX_RUNNING_PER_USER or None,
+            event_streams=settings.MAX_EVENT_STREAMS_PER_USER or None,
             pixel_steps_per_day=settings.MAX_PIXEL_STEPS_PER_DAY or None,
             requests_per_minute=settings.MAX_REQUESTS_PER_MINUTE or None,
         ),

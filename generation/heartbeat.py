@@ -83,7 +83,7 @@ class Heartbeat(Thread):
         watches = self.worker.watches()
         if not watches:
             return
-        steps = {watch.claim_token: (watch.step, watch.total) for watch in watches}
+        steps = {watch.claim_token: (watch.step, watch.total, watch.saving.saved_step) for watch in watches}
         held = beat(steps, lease=configuration().lease)
         for watch in watches:
             watch.is_lost = watch.claim_token not in held

@@ -27,6 +27,7 @@ from generation.models import Attempt, Device, DiffusionModel, Generation
 from generation.models.webhook import Kind
 from generation.runtimes.base import Runtime
 from generation.runtimes.native import NativeRuntime
+from generation.saving import Saving
 from generation.watch import Watch, deadline_of
 
 logger = logging.getLogger(__name__)
@@ -99,13 +100,15 @@ class Worker:
         return next((facts.at_once for facts in self.runtime.facts() if facts.slug == model.slug), 1)
 
     @contextmanager
-    def watching(self, generation: Generation, attempt: Attempt) -> Iterator[Watch]:
+    def watching(self, generation: Generation, attempt: Attempt, saving: Saving) -> Iterator[Watch]:
         """Keep the attempt's lease alive for the length of the block."""
         watch = Watch(
             claim_token=attempt.claim_token,
             task_id=generation.task_id,
             total=generation.total_steps,
             report=ProgressReport(generation),
+            saving=saving,
+            step=saving.saved_step,
             deadline=deadline_of(generation, now=time.monotonic()),
             webhook_for=generation.pk if Kind.PROGRESS in generation.webhook_events else None,
         )

@@ -19,6 +19,12 @@ POSTGRES = {
     # A process that is paused, or whose host is cut off, in the middle of a transaction must not keep its locks.
     "options": "-c idle_in_transaction_session_timeout=10s",
 }
+POOL = {
+    "min_size": 1,
+    "max_size": 8,
+    "timeout": 5,  # seconds until a request is told that the database is busy, or away
+    "reconnect_timeout": 0,  # each request tries anew, for a back-off would last after the database is back
+}
 
 
 def with_options(database: dict[str, Any], *, base_dir: Path) -> dict[str, Any]:
@@ -30,3 +36,14 @@ def with_options(database: dict[str, Any], *, base_dir: Path) -> dict[str, Any]:
     if database["ENGINE"].endswith("postgresql"):
         return database | {"OPTIONS": POSTGRES | database.get("OPTIONS", {})}
     return database
+
+
+def share_connections(databases: dict[str, dict[str, Any]]) -> None:
+    """Have the requests of this process take turns on a few connections to PostgreSQL; before the first one is made.
+
+    Each request has a thread of its own, which would make a connection of its own: that takes longer than all it asks.
+    """
+    for database in databases.values():
+        if database["ENGINE"].endswith("postgresql"):
+            database["OPTIONS"] = database.get("OPTIONS", {}) | {"pool": POOL}
+            database["CONN_HEALTH_CHECKS"] = True  # or each connection that a restart has cut would fail a request

@@ -83,6 +83,13 @@ class Environment(environ.Env):
             raise ImproperlyConfigured(f"{var}={value:g} must be more than 0 and at most {WEEK_SECONDS} seconds.")
         return value
 
+    def interval(self, var: str, *, default: float) -> float:
+        """Read a time between two of something, at most a week; 0 is for never."""
+        value: float = self.get_value(var, cast=number, default=default)
+        if not 0 <= value <= WEEK_SECONDS:
+            raise ImproperlyConfigured(f"{var}={value:g} must be 0, for never, or at most {WEEK_SECONDS} seconds.")
+        return value
+
     def days(self, var: str, *, default: float) -> float:
         """Read a time in days, up to a hundred years; 0 is for none."""
         value: float = self.get_value(var, cast=number, default=default)

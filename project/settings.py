@@ -34,10 +34,12 @@ DEBUG = env.bool("PICTOR_DEBUG", default=False)
 SECRET_KEY = env.str("PICTOR_SECRET_KEY", default="") or read_or_create(CREDENTIALS_DIR / "secret_key")
 HOST = env.str("PICTOR_HOST", default="127.0.0.1")
 PORT = env.port("PICTOR_PORT", default=8000)
+WEB_PROCESSES = env.count("PICTOR_WEB_PROCESSES", default=1)
 ALLOWED_HOSTS = env.list("PICTOR_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_FAILURE_VIEW = "api.errors.csrf_failure"
 FAL_HOST = env.str("PICTOR_FAL_HOST", default="")  # with its port unless that is 443
-ALLOWED_HOSTS += [urlsplit(f"//{FAL_HOST}").hostname] if FAL_HOST else []
+FAL_RUN_HOST = env.str("PICTOR_FAL_RUN_HOST", default="")
+ALLOWED_HOSTS += [urlsplit(f"//{host}").hostname for host in (FAL_HOST, FAL_RUN_HOST) if host]
 CSRF_TRUSTED_ORIGINS = env.list("PICTOR_CSRF_TRUSTED_ORIGINS", default=[])
 MAX_BODY_BYTES = DATA_UPLOAD_MAX_MEMORY_SIZE = env.count("PICTOR_MAX_BODY_BYTES", default=1024 * 1024)
 MAX_UPLOAD_BYTES = env.count("PICTOR_MAX_UPLOAD_BYTES", default=32 * 1024 * 1024)
@@ -213,6 +215,8 @@ MAX_PROMPT_LENGTH = env.count("PICTOR_MAX_PROMPT_LENGTH", default=2000)
 MAX_WAITING = env.limit("PICTOR_MAX_WAITING", default=50_000)
 MAX_WAITING_PER_USER = env.limit("PICTOR_MAX_WAITING_PER_USER", default=1000)
 MAX_UNFINISHED_PER_USER = env.limit("PICTOR_MAX_UNFINISHED_PER_USER", default=0)
+MAX_RUNNING_PER_USER = env.limit("PICTOR_MAX_RUNNING_PER_USER", default=0)
+MAX_EVENT_STREAMS_PER_USER = env.limit("PICTOR_MAX_EVENT_STREAMS_PER_USER", default=0)
 MAX_PIXEL_STEPS_PER_DAY = env.limit("PICTOR_MAX_PIXEL_STEPS_PER_DAY", default=0)
 MAX_REQUESTS_PER_MINUTE = env.limit("PICTOR_MAX_REQUESTS_PER_MINUTE", default=0)
 LEASE_SECONDS = env.seconds("PICTOR_LEASE_SECONDS", default=15)
@@ -231,6 +235,7 @@ GPU_SLOTS = env.count("PICTOR_GPU_SLOTS", default=24)
 CPU_SLOTS = env.count("PICTOR_CPU_SLOTS", default=4)
 COMPILE = env.bool("PICTOR_COMPILE", default=False)
 HANG_SECONDS = env.seconds("PICTOR_HANG_SECONDS", default=600)
+SAVE_SECONDS = env.interval("PICTOR_SAVE_SECONDS", default=5)
 PREVIEWS = env.bool("PICTOR_PREVIEWS", default=True)
 ENGINE_DIR = DATA_DIR / "engine"
 MAX_INPUT_BYTES = env.count("PICTOR_MAX_INPUT_BYTES", default=10 * 1024 * 1024)
@@ -238,6 +243,7 @@ MAX_INPUT_PIXELS = env.count("PICTOR_MAX_INPUT_PIXELS", default=40_000_000)
 INPUT_SECONDS = env.seconds("PICTOR_INPUT_SECONDS", default=24 * 3600)
 # The functions that put a webhook in the words of another service: the domain does not know them.
 WEBHOOK_DIALECTS = {name: f"api.dialects.{name}.views.tell" for name in ("replicate", "fal")}
+WEBHOOK_SIGNERS = {"fal": "api.dialects.fal.signature.headers_of"}
 WEBHOOKS_MAY_BE_PRIVATE = env.bool("PICTOR_WEBHOOKS_MAY_BE_PRIVATE", default=False)
 
 # --- Images -----------------------------------------------------------------------------------------------

@@ -172,6 +172,7 @@ class Engine:
                 name=identify(source, folder=Path(pipe.config._name_or_path), compiles=self._compiler is not None),
                 knees=Knees(self._notebook),
                 fixed_count=FIXED_ROWS[self._device.type],
+                device=self._device,
             )
             self._forget(model.callee_names())  # of one that was unloaded while a generation still ran with it
             examine(model, batcher=self._denoiser, forwards=self._forwards, notebook=self._notebook)

@@ -14,12 +14,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where a model's weights are: a local folder in diffusers format, or a Hugging Face Hub id."""
+    """Where a model's weights are: a local folder in diffusers format, or a Hugging Face Hub id.
+
+    With `may_save_memory` pictures that do not fit otherwise are decoded in tiles, which may leave faint seams, and
+    text encoders wait in main memory.
+    """
 
     slug: str
     source: str
     revision: str | None = None
     dtype: str = "auto"
+    may_save_memory: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +59,8 @@ class ImageRequest:
 class Offers(Protocol):
     """What can be had at a denoise step, and costs nothing unless it is asked for."""
 
-    def save(self) -> SavedState | None:
-        """The state to go on from after this step."""
+    def copy_state(self) -> Callable[[], SavedState] | None:
+        """The state to go on from after this step, on its way to the host."""
 
     def preview(self) -> np.ndarray | None:
         """A small picture of what becomes of it."""
@@ -69,12 +74,18 @@ class Progress:
     total: int
     offers: Offers | None = field(default=None, compare=False, repr=False)
 
-    def save(self) -> SavedState | None:
-        """The state to go on from after this step; None if the pipeline or its scheduler does not allow it.
+    def copy_state(self) -> Callable[[], SavedState] | None:
+        """Begin to copy the state to go on from after this step; None if the pipeline or its scheduler has none.
 
-        Only while on_step runs, and in its thread, which waits for a copy from the device; nobody else does.
+        Only while on_step runs, and in its thread. What is returned gives the state in any thread, at any time: it
+        waits for the device, and holds the memory of the copy there until then.
         """
-        return self.offers.save() if self.offers is not None else None
+        return self.offers.copy_state() if self.offers is not None else None
+
+    def save(self) -> SavedState | None:
+        """The same state at once: this thread waits for the device, and nobody else does."""
+        copy = self.copy_state()
+        return copy() if copy is not None else None
 
     def preview(self) -> np.ndarray | None:
         """A small picture, uint8 (h, w, 3), of what the first image becomes; None if there is no way to draw one.

@@ -1,6 +1,8 @@
 """An attempt: one claim of a generation by a worker, and how it ended."""
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
 
 from django.db import models
 from django.db.models import F, Q
@@ -10,9 +12,25 @@ from generation import kill_points
 from generation.lifecycle import OUTCOME_CHOICES, Outcome
 from generation.models.device import Device
 
+if TYPE_CHECKING:
+    from generation.models.generation import Generation
+
 
 class AttemptQuerySet(models.QuerySet["Attempt"]):
-    """Questions about many attempts."""
+    """Questions about many attempts, and how one begins."""
+
+    def begin(self, generation: "Generation", *, device: Device, process: UUID | None) -> "Attempt":
+        """Write down an attempt of a generation that has just been claimed."""
+        return self.create(
+            generation=generation,
+            number=generation.attempt_count,
+            dispatch_no=generation.dispatch_no,
+            claim_token=generation.claim_token,
+            device=device,
+            worker=str(device),
+            process=process,
+            resumed_from_step=generation.resumed_from_step,
+        )
 
     def open(self) -> "AttemptQuerySet":
         """Those that have not ended."""
@@ -47,7 +65,15 @@ class Attempt(models.Model):
     started_at = models.DateTimeField(db_default=Now())
     ended_at = models.DateTimeField(null=True)
     outcome = models.CharField(max_length=10, choices=OUTCOME_CHOICES, default=Outcome.RUNNING)
-    step = models.PositiveIntegerField(null=True, help_text="Denoise steps done when it ended.")
+    resumed_from_step = models.PositiveIntegerField(
+        null=True, help_text="The saved step that it went on from; empty if it began at the first one."
+    )
+    start_note = models.TextField(
+        blank=True, default="", db_default="", help_text="Why it did not go on from a step that had been saved."
+    )
+    step = models.PositiveIntegerField(
+        null=True, help_text="Denoise steps done when it ended, with those of earlier attempts that it went on from."
+    )
     pipeline_seconds = models.FloatField(null=True, help_text="Time inside the pipeline call.")
     store_seconds = models.FloatField(null=True, help_text="Time to encode the images and put them on storage.")
     peak_memory_bytes = models.BigIntegerField(null=True)
@@ -84,6 +110,11 @@ class Attempt(models.Model):
     def has_succeeded(self) -> bool:
         """Whether the database has it as the one that succeeded, whatever this instance shows."""
         return Attempt.objects.filter(pk=self.pk, outcome=Outcome.SUCCEEDED).exists()
+
+    def note_start(self, note: str) -> None:
+        """Note that it begins at the first step, and why."""
+        self.resumed_from_step, self.start_note = None, note
+        self.save(update_fields=["resumed_from_step", "start_note"])
 
     def close(self, outcome: Outcome, *, step: int | None = None, code: str = "", detail: str = "") -> None:
         """Note how it ended; the timings and the peak memory that were set on the instance are kept too."""

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from generation.engines.batching import Batcher
+from generation.engines.callee import Callee, Company
 from generation.engines.flight import Flight
 from generation.engines.forwards import Forwards
 from generation.engines.limits import Limits
-from generation.engines.rows import Call, Callee, Company, Disassembler
+from generation.engines.rows import Call, Disassembler
 
 CPU = torch.device("cpu")
 WIDTH = 4
@@ -77,9 +78,9 @@ class Conditioned(torch.nn.Module):
         return (sample * timestep[:, None] + conditions + sum(residuals),)
 
 
-def callee_of(module: Any, *, name: str = "denoiser", limits: Limits | None = None, fixed_count: int = 1) -> Callee:
+def callee_of(module: Any, *, name: str = "denoiser", limits: Limits | None = None, **options: Any) -> Callee:
     """The module as a callee, by default of as many rows as one likes."""
-    return Callee.of(module, name=name, limits=limits or AtMost(None), fixed_count=fixed_count)
+    return Callee.of(module, name=name, limits=limits or AtMost(None), **options)
 
 
 def take_apart(callee: Callee, *args: Any, company: Company = Company.ANY, **kwargs: Any) -> Call:
