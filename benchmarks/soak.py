@@ -35,6 +35,7 @@ from tests.faults.cluster import WORKERS, Cluster, started_cluster  # noqa: E402
 from tests.postgres import start_postgres  # noqa: E402
 
 MOST_WAITING = 8
+NOBODY_LISTENS = "http://127.0.0.1:9/"  # so that what is to be told stays in the outbox
 PAUSE_SECONDS = (2.0, 5.0)
 AWAY_SECONDS = 5.0  # longer than the lease
 ORDERS = ("after_claim", "after_upload", "after_result_commit", "step-2")
@@ -84,7 +85,8 @@ class Soak:
             elif self.waiting and self.chance.random() < 0.1:
                 self.cluster.client.post(self.chance.choice(self.waiting)["links"]["cancel"])
             else:
-                self.waiting.append(self.cluster.submit(num_images=self.chance.choice((1, 1, 2))))
+                told = self.chance.choice(({}, {"webhook_url": NOBODY_LISTENS}))
+                self.waiting.append(self.cluster.submit(num_images=self.chance.choice((1, 1, 2)), **told))
         except (httpx.HTTPError, AssertionError) as error:  # no web process, or a 503
             self.refused[type(error).__name__] += 1
             time.sleep(0.2)

@@ -33,6 +33,8 @@ QUICK = {
     "PICTOR_REDISPATCH_SECONDS": "2",
     "PICTOR_SAVE_SECONDS": "0.01",
     "PICTOR_LOG_LEVEL": "INFO",
+    "PICTOR_MAX_PIXEL_STEPS_PER_DAY": str(10**15),  # out of reach, and counted
+    "PICTOR_WEBHOOKS_MAY_BE_PRIVATE": "true",
     "PICTOR_BROKER_TIMEOUT_SECONDS": "2",
 }
 NO_SETTINGS: dict[str, str] = {}

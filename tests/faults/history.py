@@ -6,11 +6,12 @@ I3  one that was cancelled or failed has none
 I4  no generation was run more often than allowed; a polite release does not count
 I5  at most one attempt of a generation succeeded, every attempt is closed, and the images are of that attempt
 I6  the storage holds nothing that nobody refers to, once the housekeeper has been round
+I7  what was counted for the owner's limits is what was accepted
+I8  whoever wants to be told of the end is told once: the outbox holds one such event, with one id
 I9  the service takes another generation: the tests submit one
-
-I7 (quotas) and I8 (webhooks) belong to features that check themselves.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from hashlib import sha256
@@ -18,22 +19,24 @@ from itertools import pairwise
 from pathlib import Path
 
 from django.core.files.storage import FileSystemStorage, default_storage
+from django.db.models import Sum
 
 from generation import cleaning, saved_states, storage
 from generation.conf import configuration
 from generation.lifecycle import Outcome, Status
-from generation.models import Attempt, Generation, Image
+from generation.models import Attempt, DailyUsage, Generation, Image, WebhookEvent
+from generation.models.webhook import Kind
 
 
 def violations() -> list[str]:
     """A sentence for each rule that is broken; none when all is well."""
     clean()
     rows = Generation.objects.prefetch_related("attempts", "images")
-    return [sentence for row in rows for sentence in violations_of(row)] + list(stray_files())
+    return [sentence for row in rows for sentence in violations_of(row)] + list(stray_files()) + list(miscounts())
 
 
 def violations_of(generation: Generation) -> Iterator[str]:
-    """Of one generation, I1 to I5."""
+    """Of one generation, I1 to I5 and I8."""
     images, attempts = list(generation.images.all()), list(generation.attempts.all())
     if not generation.is_finished:
         yield f"I1: {generation} is still {generation.status}"
@@ -54,6 +57,9 @@ def violations_of(generation: Generation) -> Iterator[str]:
         yield f"I5: {generation} is {generation.status} with {len(winners)} successful attempts"
     if any(attempt.outcome == Outcome.RUNNING for attempt in attempts):
         yield f"I5: an attempt of {generation} is still open"
+    told = WebhookEvent.objects.filter(generation=generation, kind=Kind.FINISHED).count()
+    if told != (Kind.FINISHED in generation.webhook_events):
+        yield f"I8: the outbox has {told} events about the end of {generation}"
 
 
 def is_whole(image: Image) -> bool:
@@ -87,6 +93,17 @@ def stored_files() -> Iterator[str]:
         yield from (str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
     else:
         yield from (stored.key for stored in default_storage.bucket.objects.all())
+
+
+def miscounts() -> Iterator[str]:
+    """I7."""
+    counted = dict(DailyUsage.objects.values_list("owner").annotate(Sum("pixel_steps")))
+    accepted: Counter[int] = Counter()
+    for generation in Generation.objects.all():
+        accepted[generation.owner_id] += generation.pixel_steps
+    for owner_id in counted.keys() | accepted.keys():
+        if counted.get(owner_id, 0) != accepted[owner_id]:
+            yield f"I7: {counted.get(owner_id, 0)} pixel-steps are counted for {accepted[owner_id]} accepted"
 
 
 def ledger() -> dict[str, object]:
