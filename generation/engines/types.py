@@ -51,10 +51,23 @@ class ImageRequest:
     references: tuple[np.ndarray, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedState:
+    """A saved state in its bytes, as SavedState.to_bytes gives them: to be kept or sent where there is no torch."""
+
+    step: int
+    total: int
+    data: bytes
+
+    def to_bytes(self) -> bytes:
+        """The bytes, for a file or a database."""
+        return self.data
+
+
 class Offers(Protocol):
     """What can be had at a denoise step, and costs nothing unless it is asked for."""
 
-    def save(self) -> SavedState | None:
+    def save(self) -> SavedState | PackedState | None:
         """The state to go on from after this step."""
 
     def preview(self) -> np.ndarray | None:
@@ -69,7 +82,7 @@ class Progress:
     total: int
     offers: Offers | None = field(default=None, compare=False, repr=False)
 
-    def save(self) -> SavedState | None:
+    def save(self) -> SavedState | PackedState | None:
         """The state to go on from after this step; None if the pipeline or its scheduler does not allow it.
 
         Only while on_step runs, and in its thread, which waits for a copy from the device; nobody else does.
@@ -88,12 +101,26 @@ OnStep = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
+class LinkCost:
+    """What the way from a worker to its engine and back took beside the pipeline call, in milliseconds.
+
+    `serialise` is making bytes of values and values of bytes, on both sides; `transfer` is the bytes on their way;
+    `wait` is the time in the engine, or before its door, until the pipeline could begin.
+    """
+
+    serialise_ms: float
+    transfer_ms: float
+    wait_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class GeneratedImages:
     """Pixels as uint8 (n, height, width, 3); the peak of GPU memory is None on a CPU."""
 
     pixels: np.ndarray
     pipeline_seconds: float
     peak_memory_bytes: int | None
+    cost: LinkCost | None = None
 
 
 class Pipeline(Protocol):
