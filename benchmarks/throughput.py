@@ -20,40 +20,13 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from work import Client, Work, add_work_arguments, prompt_of, register, seconds_per_picture, work_of
 
-from tests.service.running import Running, running_service  # noqa: E402  found through the line above
-
-SHIPPED = "fluent-emoji-256"
-KEEN_SECONDS, CALM_SECONDS = 0.03, 0.5
-
-
-@dataclass(frozen=True)
-class Work:
-    """What every client asks for, again and again."""
-
-    model: str
-    source: str
-    size: int
-    steps: int
-    guidance_scale: float
-    device: str
-
-    @property
-    def torch_device(self) -> str:
-        """The name that torch knows the device by."""
-        return "cpu" if self.device.startswith("cpu") else f"cuda:{self.device}"
-
-
-def prompt_of(number: int) -> str:
-    """Another one for each picture: what was encoded for one helps no other."""
-    return f"a red apple, picture {number}"
+from tests.service.running import running_service  # found through `work`
 
 
 def raw_seconds(work: Work, *, rounds: int) -> float:
@@ -111,47 +84,6 @@ def engine_seconds(
     return seconds
 
 
-def seconds_per_picture(draw: Any, *, clients: int, rounds: int, warm_up_seconds: float) -> float:
-    """One round or more to warm up, then `rounds` for each client at once."""
-    with ThreadPoolExecutor(clients) as pool:
-        warm_until = time.monotonic() + warm_up_seconds
-        list(pool.map(draw, range(clients)))
-        while time.monotonic() < warm_until:
-            list(pool.map(draw, range(clients)))
-        started = time.perf_counter()
-        list(pool.map(draw, range(clients, clients * (rounds + 1))))
-        return (time.perf_counter() - started) / (clients * rounds)
-
-
-class Client:
-    """Draws by HTTP; looks often only when a picture is due, as each look takes time from those who draw."""
-
-    def __init__(self, service: Running, work: Work) -> None:
-        self.service = service
-        self.work = work
-        self.expected = 0.0
-
-    def draw(self, number: int) -> None:
-        """Submit, wait, fetch."""
-        started = time.monotonic()
-        generation = self.service.submit(
-            model=self.work.model,
-            prompt=prompt_of(number),
-            seed=number,
-            width=self.work.size,
-            height=self.work.size,
-            num_inference_steps=self.work.steps,
-            guidance_scale=self.work.guidance_scale,
-        )
-        while (seen := self.service.look(generation))["finished_at"] is None:
-            left = 0.95 * self.expected - (time.monotonic() - started)
-            time.sleep(min(CALM_SECONDS, left) if left > KEEN_SECONDS else KEEN_SECONDS)
-        if seen["error"]:
-            sys.exit(seen["error"]["detail"])
-        self.service.image(seen)
-        self.expected = time.monotonic() - started
-
-
 class Sampler(threading.Thread):
     """Asks the driver ten times a second how much of the last moments the GPU was at work."""
 
@@ -171,16 +103,6 @@ class Sampler(threading.Thread):
             self.samples.append(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
 
 
-def register(service: Running, work: Work) -> None:
-    """Enter the model into the service's registry, unless it ships with it."""
-    if work.model != SHIPPED:
-        sizes = ", ".join(f"{name}={work.size}" for name in ("default_width", "default_height"))
-        service.ask(
-            f"str(DiffusionModel.objects.create(slug={work.model!r}, name={work.model!r}, source={work.source!r}, "
-            f"{sizes}, max_width=2048, max_height=2048))"
-        )
-
-
 def in_a_process(*arguments: str) -> Any:
     """Run this script once more for one measurement, so that nothing of it stays on the device."""
     command = [sys.executable, __file__, *sys.argv[1:], *arguments]
@@ -196,10 +118,9 @@ def service_seconds(
     work: Work, counts: list[int], *, rounds: int, folder: Path, compiles: bool, warm_up_seconds: float
 ) -> dict[int, Any]:
     """Seconds per picture of the whole service and the GPU's mean load in per cent, by the number of clients."""
-    devices = "cpu:1" if work.torch_device == "cpu" else work.device
     extra = {"PICTOR_COMPILE": str(compiles)}
     measured = {}
-    with running_service(folder, devices=devices, PICTOR_LOG_LEVEL="WARNING", **extra) as service:
+    with running_service(folder, devices=work.service_devices, PICTOR_LOG_LEVEL="WARNING", **extra) as service:
         register(service, work)
         for count in counts:
             clients = [Client(service, work) for _ in range(count)]
@@ -225,14 +146,9 @@ def main() -> None:
     """Run, print the table, and end with one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer steps, clients and rounds")
-    parser.add_argument("--model", default=SHIPPED, help="the shipped one, or a name that architectures.py knows")
-    parser.add_argument("--folder", type=Path, help="where that model lies already")
-    parser.add_argument("--device", default="cpu", help="cpu, or the number of a GPU")
+    add_work_arguments(parser)
     parser.add_argument("--clients", default="1,2,4,8")
     parser.add_argument("--rounds", type=int, default=3, help="pictures that each client draws")
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance-scale", type=float, default=4.5)
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--engine", type=Path, help="a folder for what is measured and compiled, to be found again")
     parser.add_argument("--warm-up", type=float, default=0, help="seconds of drawing before it counts: to compile")
@@ -244,8 +160,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(prefix="pictor-throughput-") as name:
         folder = Path(name)
-        source = options.folder or (ROOT / "weights" / SHIPPED if options.model == SHIPPED else folder / options.model)
-        work = Work(options.model, str(source), options.size, options.steps, options.guidance_scale, options.device)
+        work = work_of(options, folder=folder)
         arguments = {"rounds": options.rounds, "compiles": options.compile, "warm_up_seconds": options.warm_up}
         if options.only == "raw":
             print(raw_seconds(work, rounds=max(3, options.rounds)))
@@ -254,11 +169,11 @@ def main() -> None:
             seconds = engine_seconds(work, counts, folder=options.engine or folder / "engine", **arguments)
             print(json.dumps(seconds))
             return
-        if not source.exists():
-            subprocess.run([sys.executable, ROOT / "benchmarks/architectures.py", options.model, source], check=True)
-        place = ["--folder", str(source)]
+        place = ["--folder", work.source]
         raw = in_a_process(*place, "--only", "raw")
+        print(f"raw diffusers: {raw:.3f} s a picture", file=sys.stderr)
         engine = {int(count): seconds for count, seconds in in_a_process(*place, "--only", "engine").items()}
+        print(f"engine alone, by the number of clients: {engine}", file=sys.stderr)
         if options.engine:
             shutil.copytree(options.engine, folder / "data/engine")
         service = service_seconds(work, counts, folder=folder, **arguments)

@@ -13,12 +13,14 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from generation.engines.errors import ModelUnavailable
+from generation.engines.packed_state import PackedState
 from generation.engines.types import (
     DeviceDescription,
     GeneratedImages,
@@ -26,7 +28,6 @@ from generation.engines.types import (
     ModelFacts,
     ModelSource,
     OnStep,
-    PackedState,
     Progress,
 )
 
@@ -109,9 +110,11 @@ class TimedOffers:
         self._step = step
         self._total = total
 
-    def save(self) -> PackedState | None:
+    def copy_state(self) -> Callable[[], PackedState] | None:
         """A state of the size of SD1.5's latents at 512x512, but for the last step."""
-        return PackedState(self._step, self._total, bytes(32 * 1024)) if self._step < self._total else None
+        if self._step >= self._total:
+            return None
+        return lambda: PackedState(self._step, self._total, bytes(32 * 1024))
 
     def preview(self) -> np.ndarray | None:
         """A grey square."""

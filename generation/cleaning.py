@@ -11,7 +11,7 @@ from uuid import UUID
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
-from generation import inputs, storage
+from generation import inputs, saved_states, storage
 from generation.conf import configuration
 from generation.models import Attempt, Batch, Generation, WebhookEvent
 from generation.models.webhook import Kind
@@ -24,6 +24,7 @@ HALF_AFTER = timedelta(days=1)
 KEYS_KEPT = timedelta(hours=24)
 PROGRESS_KEPT = timedelta(hours=24)
 ROUND_SECONDS = 24 * 3600.0
+ROUND_OF_STATES_SECONDS = 60.0
 
 
 def remove_stray_files(older_than: timedelta = STRAY_AFTER) -> int:
@@ -56,20 +57,23 @@ def expire(generation: Generation) -> bool:
 class Walk:
     """A slow walk through all folders of the storage, which goes on where it stopped and rests at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: str = storage.ROOT, *, round_seconds: float = ROUND_SECONDS) -> None:
+        self._root = root
+        self._round_seconds = round_seconds
         self._ids: Iterator[UUID] = iter(())
         self._next_round_at = 0.0
 
     def next_ids(self, count: int) -> list[UUID]:
-        """The generations whose folders come next; none until a day after the last round began."""
+        """The generations whose folders come next; none until it is time for the next round."""
         ids = list(islice(self._ids, count))
         if not ids and time.monotonic() >= self._next_round_at:
-            self._next_round_at = time.monotonic() + ROUND_SECONDS
-            self._ids = storage.generations_with_files()
+            self._next_round_at = time.monotonic() + self._round_seconds
+            self._ids = storage.generations_with_files(self._root)
         return ids
 
 
 _walk = Walk()
+_walk_over_states = Walk(saved_states.ROOT, round_seconds=ROUND_OF_STATES_SECONDS)
 _half_uploads_at = 0.0
 
 
@@ -85,6 +89,16 @@ def remove_orphans(walk: Walk = _walk) -> int:
         logger.warning("Removing the files of %s, which has no row.", generation_id)
         storage.remove_generation(generation_id)
     return len(orphans)
+
+
+def remove_states(walk: Walk = _walk_over_states) -> int:
+    """Remove the saved states of generations that have ended, which their workers do themselves unless they die."""
+    ids = walk.next_ids(BATCH)
+    going_on = set(Generation.objects.unfinished().filter(pk__in=ids).values_list("pk", flat=True)) if ids else set()
+    ended = [generation_id for generation_id in ids if generation_id not in going_on]
+    for generation_id in ended:
+        storage.remove_generation(generation_id, saved_states.ROOT)
+    return len(ended)
 
 
 def age(generation_id: UUID) -> timedelta:

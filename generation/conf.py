@@ -27,9 +27,15 @@ class Configuration:
     webhooks_may_be_private: bool
     slots: dict[str, int]
     hang_seconds: float
+    save_seconds: float
+    saves_in_redis: bool
     retention: timedelta | None
     keeps_rows: bool
     engine_dir: Path
+    engine: str
+    runtime: str
+    runtime_address: str
+    runtime_token: str
     compiles: bool
     webhook_dialects: Mapping[str, str]
     max_input_bytes: int
@@ -60,9 +66,16 @@ def configuration() -> Configuration:
         webhooks_may_be_private=settings.WEBHOOKS_MAY_BE_PRIVATE,
         slots={"cuda": settings.GPU_SLOTS, "cpu": settings.CPU_SLOTS},
         hang_seconds=settings.HANG_SECONDS,
+        save_seconds=settings.SAVE_SECONDS,
+        # Where a RabbitMQ is the broker and no Redis is named, each host has one of its own.
+        saves_in_redis=bool(settings.REDIS_URL) or settings.EVENTS_URL == settings.BROKER_URL,
         retention=timedelta(days=settings.RETENTION_DAYS) if settings.RETENTION_DAYS else None,
         keeps_rows=settings.RETENTION_REMOVES == "images",
         engine_dir=settings.ENGINE_DIR,
+        engine=settings.ENGINE,
+        runtime=settings.RUNTIME,
+        runtime_address=settings.RUNTIME_ADDRESS,
+        runtime_token=settings.RUNTIME_TOKEN,
         compiles=settings.COMPILE,
         webhook_dialects=settings.WEBHOOK_DIALECTS,
         max_input_bytes=settings.MAX_INPUT_BYTES,

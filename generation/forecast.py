@@ -4,6 +4,7 @@ import math
 
 from generation.lifecycle import Outcome, Status
 from generation.models import Attempt, Device, DiffusionModel, Generation
+from generation.models.positions import position_of
 from generation.models.queries import GenerationQuerySet
 
 LOOKED_AT = 100
@@ -16,7 +17,7 @@ def seconds_until_one_starts(waiting: GenerationQuerySet) -> int:
     first = waiting.queued().select_related("model").first()
     if first is None:
         return SHORTEST_SECONDS
-    ahead = Generation.objects.position_of(first) or 1
+    ahead = position_of(first) or 1
     return bounded(ahead * seconds_per_start(first.model))
 
 
@@ -38,9 +39,9 @@ def seconds_per_start(model: DiffusionModel) -> float:
 def seconds_per_run(model: DiffusionModel) -> float:
     """How long attempts have taken lately: those of the model, or else any; a guess where there are none."""
     lately = list(
-        Attempt.objects.order_by("-pk").values_list("generation__model", "outcome", "started_at", "ended_at")[
-            :LOOKED_AT
-        ]
+        Attempt.objects.filter(resumed_from_step=None)
+        .order_by("-pk")
+        .values_list("generation__model", "outcome", "started_at", "ended_at")[:LOOKED_AT]
     )
     done = [(pk, (end - start).total_seconds()) for pk, how, start, end in lately if end and how == Outcome.SUCCEEDED]
     seconds = [took for pk, took in done if pk == model.pk] or [took for _, took in done]

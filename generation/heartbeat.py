@@ -57,6 +57,7 @@ class Heartbeat(Thread):
         """One beat."""
         self.look_for_hangs()
         self.renew_leases()
+        self.worker.look_at_runtime()
         device = self.worker.device
         facts = {of_model.slug: asdict(of_model) for of_model in self.worker.runtime.facts()}
         Device.objects.filter(pk=device.pk).update(heartbeat_at=Now(), loaded=sorted(facts), facts=facts)
@@ -83,7 +84,7 @@ class Heartbeat(Thread):
         watches = self.worker.watches()
         if not watches:
             return
-        steps = {watch.claim_token: (watch.step, watch.total) for watch in watches}
+        steps = {watch.claim_token: (watch.step, watch.total, watch.saving.saved_step) for watch in watches}
         held = beat(steps, lease=configuration().lease)
         for watch in watches:
             watch.is_lost = watch.claim_token not in held

@@ -19,6 +19,7 @@ from generation.cleaning import (
     forget_progress,
     remove_expired_inputs,
     remove_orphans,
+    remove_states,
     remove_stray_files,
 )
 from generation.conf import configuration
@@ -143,6 +144,7 @@ CHORES = (
     tell_positions,
     remove_stray_files,
     remove_orphans,
+    remove_states,
     abort_half_uploads,
     remove_expired_inputs,
     expire_results,

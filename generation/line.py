@@ -184,7 +184,8 @@ def measure(model_id: int) -> Pace | None:
     """The pace by the latest attempts: by their ids, so that it is the same quick look however many there are."""
     latest = Attempt.objects.select_related("generation__model").order_by("-id")
     latest = latest.defer("error_detail", "generation__prompt", "generation__negative_prompt")[:RECENT]
-    runs = [run for run in latest if run.generation.model_id == model_id and run.outcome == Outcome.SUCCEEDED]
+    whole = [run for run in latest if run.outcome == Outcome.SUCCEEDED and run.resumed_from_step is None]
+    runs = [run for run in whole if run.generation.model_id == model_id]
     slots = Device.objects.slots_for(runs[0].generation.model) if runs else 0
     if slots == 0:
         return None

@@ -4,21 +4,23 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from uuid import UUID
 
 from django.db import InterfaceError, OperationalError, connection
 
 from generation import dispatch, input_pixels, kill_points, storage
-from generation.conf import configuration
 from generation.engines.encoding import encode_all
 from generation.engines.errors import DeviceLost, EngineError, ModelUnavailable
-from generation.engines.types import GeneratedImages, ImageRequest
+from generation.engines.types import GeneratedImages
 from generation.events.publisher import tell
-from generation.input_pixels import InputLost, Pixels
+from generation.input_pixels import InputLost
 from generation.lifecycle import CancelReason, SeenBy, Status
 from generation.models import Attempt, Generation, Image
+from generation.preparation import Preparation, prepare
+from generation.runtimes.errors import BadMessage, ServerFailed, ServerUnavailable
 from generation.storage import Picture, StorageUnavailable
-from generation.watch import CancelRequested, ClaimLost, DeadlinePassed, Draining, Watch
+from generation.watch import CancelRequested, ClaimLost, DeadlinePassed, Draining, Stop, Watch
 from generation.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -42,34 +44,40 @@ def run_dispatched(generation_id: UUID, dispatch_no: int, worker: Worker) -> Non
         generation.unmark_dispatched()
         return
 
-    # The model comes before the claim: loading may take longer than a lease, and holds Python's lock meanwhile.
-    fault = load(generation, worker)
-    pixels, loss = fetch(generation)
+    ready = prepare(generation, worker)
+    if isinstance(ready.fault, ServerUnavailable):
+        logger.warning("%s is given back before it was claimed: %s", generation, ready.fault)
+        generation.unmark_dispatched()
+        return
     with worker.place(generation.model, alone=generation.runs_alone):
-        attempt = generation.claim(device=worker.device, dispatch_no=dispatch_no, process=worker.process)
+        attempt = generation.claim(
+            device=worker.device, dispatch_no=dispatch_no, process=worker.process, from_step=ready.found.step
+        )
         if attempt is None:
             logger.info("%s was claimed or cancelled meanwhile; nothing to do.", generation)
             return
         kill_points.reach("after_claim", generation.pk)
         tell(generation)
         dispatch.notify(generation)
-        run_claimed(generation, attempt, fault or loss, pixels=pixels, worker=worker)
+        run_claimed(generation, attempt, ready, worker=worker)
+    if generation.is_finished:
+        ready.saving.forget()
     dispatch.notify(generation)
     if worker.device.quarantined_at is not None and generation.status == Status.SUCCEEDED:
         worker.device.trust(tested_at=attempt.started_at)
     dispatch.top_up(generation.model)
 
 
-def run_claimed(
-    generation: Generation, attempt: Attempt, fault: Exception | None, *, pixels: Pixels, worker: Worker
-) -> None:
+def run_claimed(generation: Generation, attempt: Attempt, ready: Preparation, *, worker: Worker) -> None:
     """Run, store, commit; or give it back."""
-    with worker.watching(generation, attempt) as watch:
+    with worker.watching(generation, attempt, ready.saving) as watch:
         try:
             watch.check()
-            if fault is not None:
-                raise fault
-            made = draw(generation, pixels, watch=watch, worker=worker)
+            if ready.fault is not None:
+                raise ready.fault
+            if ready.found.note:
+                begin_anew(generation, attempt, ready.found.note, watch=watch)
+            made = draw(generation, attempt, ready, watch=watch, worker=worker)
             watch.check()
             images = store(made, generation, attempt)
             kill_points.reach("after_upload", generation.pk)
@@ -81,66 +89,35 @@ def run_claimed(
             give_back(generation, attempt, error, watch=watch, worker=worker)
 
 
-def draw(generation: Generation, pixels: Pixels, *, watch: Watch, worker: Worker) -> GeneratedImages:
-    """Run the pipeline; however it is left, that moment is noted."""
+def draw(
+    generation: Generation, attempt: Attempt, ready: Preparation, *, watch: Watch, worker: Worker
+) -> GeneratedImages:
+    """Run the pipeline, or the rest of it; however it is left, that moment is noted."""
+    generate = partial(worker.runtime.generate, ready.request, on_step=watch.on_step)
     try:
-        return worker.runtime.generate(image_request(generation, pixels), on_step=watch.on_step)
+        return generate(resume_from=ready.found.state)
+    except Exception as error:
+        has_gone_on = ready.found.state is None or watch.step > ready.found.step
+        if has_gone_on or isinstance(error, (Stop, DeviceLost, ServerUnavailable)):
+            raise
+        # Whatever is wrong with the state, the request is as good as ever.
+        begin_anew(generation, attempt, str(error), watch=watch)
+        return generate()
     finally:
         watch.leave()
+
+
+def begin_anew(generation: Generation, attempt: Attempt, reason: str, *, watch: Watch) -> None:
+    """Note that the attempt begins at the first step although a state had been saved."""
+    logger.warning("%s begins at its first step: %s", attempt, reason)
+    watch.begin_anew()
+    settle(lambda: generation.begin_anew(attempt, note=reason))
 
 
 def find(generation_id: UUID, dispatch_no: int) -> Generation | None:
     """The generation if this dispatch is its latest and it still waits."""
     waiting = Generation.objects.queued().select_related("model")
     return waiting.filter(pk=generation_id, dispatch_no=dispatch_no).first()
-
-
-def load(generation: Generation, worker: Worker) -> EngineError | None:
-    """Have the model in memory; what keeps it from loading is returned, to be told once it is claimed."""
-    model = generation.model
-    if model.slug not in worker.runtime.loaded:
-        if generation.load_count >= configuration().max_attempts:
-            return ModelUnavailable(f"{generation.load_count} workers died while they loaded {model.slug}.")
-        generation.note_load()
-    try:
-        worker.runtime.load(model.model_source)
-    except EngineError as error:
-        return error
-    except Exception as error:
-        logger.exception("%s failed to load unexpectedly.", model)
-        return ModelUnavailable(f"{model.slug} failed to load: {error}")
-    return None
-
-
-def fetch(generation: Generation) -> tuple[Pixels, Exception | None]:
-    """What it begins with, from the storage; what keeps that from coming is returned, to be told once it is claimed."""
-    try:
-        return input_pixels.fetch(generation), None
-    except (OperationalError, InterfaceError):
-        raise
-    except Exception as error:
-        return Pixels(), error
-
-
-def image_request(generation: Generation, pixels: Pixels) -> ImageRequest:
-    """What the engine is asked for."""
-    return ImageRequest(
-        model=generation.model.model_source,
-        prompt=generation.prompt,
-        negative_prompt=generation.negative_prompt,
-        width=generation.width,
-        height=generation.height,
-        num_inference_steps=generation.num_inference_steps,
-        guidance_scale=generation.guidance_scale,
-        seed=generation.seed,
-        num_images=generation.num_images,
-        scheduler=generation.scheduler,
-        is_reproducible=generation.is_reproducible,
-        image=pixels.image,
-        mask=pixels.mask,
-        strength=generation.strength,
-        references=pixels.references,
-    )
 
 
 def store(made: GeneratedImages, generation: Generation, attempt: Attempt) -> list[Image]:
@@ -157,6 +134,7 @@ def store(made: GeneratedImages, generation: Generation, attempt: Attempt) -> li
     ]
     attempt.pipeline_seconds = made.pipeline_seconds
     attempt.peak_memory_bytes = made.peak_memory_bytes
+    attempt.note_cost(made.cost)
     attempt.store_seconds = time.perf_counter() - started
     return images
 
@@ -210,7 +188,8 @@ def give_back(generation: Generation, attempt: Attempt, error: BaseException, *,
         case DeadlinePassed():
             has_moved = settle(lambda: cancel(SeenBy.DEADLINE, CancelReason.DEADLINE))
         case Draining():
-            has_moved = settle(lambda: generation.release(attempt, step=watch.step) or cancel(SeenBy.FLAG))
+            known = {"step": watch.step, "saved_step": watch.saving.saved_step, "total_steps": watch.total}
+            has_moved = settle(lambda: generation.release(attempt, **known) or cancel(SeenBy.FLAG))
         case ClaimLost():
             logger.warning("The claim on %s is lost; its result is dropped.", generation)
         case OperationalError() | InterfaceError():
@@ -221,6 +200,10 @@ def give_back(generation: Generation, attempt: Attempt, error: BaseException, *,
             logger.error("%s has failed: %s", worker.device, error)
             has_moved = settle(lambda: generation.lose(attempt, detail=str(error)))
             worker.give_up()
+        case ServerUnavailable():
+            logger.error("%s lost its model server: %s", attempt, error)
+            worker.note_loss()
+            has_moved = settle(lambda: generation.lose(attempt, detail=str(error)))
         case _:
             code, detail = explain(error, generation)
             attempt.peak_memory_bytes = getattr(error, "peak_memory_bytes", None)
@@ -236,6 +219,9 @@ def give_back(generation: Generation, attempt: Attempt, error: BaseException, *,
 def explain(error: BaseException, generation: Generation) -> tuple[str, str]:
     """The code and the sentence for the owner, who has no use for paths and addresses of this installation."""
     match error:
+        case ServerFailed() | BadMessage():
+            logger.error("%s: %s", generation, error)
+            return error.code, "The model server failed; operators can see why."
         case ModelUnavailable():
             logger.error("%s: %s", generation, error)
             return error.code, f"The model {generation.model.slug} cannot be used right now; operators can see why."

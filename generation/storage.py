@@ -134,33 +134,33 @@ def remove_folder(place: str) -> None:
             default_storage.delete(place.rpartition("/")[0])
 
 
-def generations_with_files() -> Iterator[UUID]:
-    """The ids of generations that have a folder here, one after another, in no particular order."""
-    names = folders_on_disk() if isinstance(default_storage, FileSystemStorage) else prefixes_in_bucket()
+def generations_with_files(root: str = ROOT) -> Iterator[UUID]:
+    """The ids of generations that have a folder there, one after another, in no particular order."""
+    names = folders_on_disk(root) if isinstance(default_storage, FileSystemStorage) else prefixes_in_bucket(root)
     for name in names:
         with suppress(ValueError):  # not a folder of ours
             yield UUID(name)
 
 
-def folders_on_disk() -> Iterator[str]:
+def folders_on_disk(root: str) -> Iterator[str]:
     """Read as they are asked for: there may be very many."""
-    with suppress(FileNotFoundError), os.scandir(default_storage.path(ROOT)) as entries:
+    with suppress(FileNotFoundError), os.scandir(default_storage.path(root)) as entries:
         for entry in entries:
             yield entry.name
 
 
-def prefixes_in_bucket() -> Iterator[str]:
+def prefixes_in_bucket(root: str) -> Iterator[str]:
     """What S3 lists as folders, a page at a time."""
     bucket = default_storage.bucket  # type: ignore[attr-defined]  # S3Storage's own
     pages = bucket.meta.client.get_paginator("list_objects_v2")
-    for page in pages.paginate(Bucket=bucket.name, Prefix=f"{ROOT}/", Delimiter="/"):
+    for page in pages.paginate(Bucket=bucket.name, Prefix=f"{root}/", Delimiter="/"):
         for prefix in page.get("CommonPrefixes", ()):
             yield prefix["Prefix"].split("/")[1]
 
 
-def remove_generation(generation_id: UUID) -> None:
+def remove_generation(generation_id: UUID, root: str = ROOT) -> None:
     """Delete the folder of a generation with everything in it."""
-    place = f"{ROOT}/{generation_id}"
+    place = f"{root}/{generation_id}"
     if isinstance(default_storage, FileSystemStorage):
         shutil.rmtree(default_storage.path(place), ignore_errors=True)
     else:

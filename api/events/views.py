@@ -5,7 +5,7 @@ from uuid import UUID
 
 from asgiref.sync import async_to_sync
 from django.core.handlers.asgi import ASGIRequest
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.generics import get_object_or_404
@@ -21,6 +21,7 @@ from api.negotiation import WhateverIsAccepted
 from generation.events.event import END, EventId, status_event
 from generation.events.hub import EventsUnavailable, this_hub
 from generation.models import Generation
+from generation.models.positions import set_positions
 
 MOST_IN_A_SNAPSHOT = 100
 CONTENT_TYPE = "text/event-stream"
@@ -94,7 +95,7 @@ def look_at(request: Request, generation_id: UUID) -> View:
     """One generation as it is now, if the request may still see it."""
     authenticate_again(request)
     generation = visible(request).select_related("model").get(pk=generation_id)
-    generation.position = Generation.objects.position_of(generation)
+    set_positions([generation])
     data = GenerationSerializer(generation, context={"request": request}).data
     return View(data, end=status_event(generation).all_data if generation.is_finished else None)
 
@@ -104,9 +105,6 @@ def look_at_all(request: Request) -> View:
     authenticate_again(request)
     unfinished = Generation.objects.owned_by(user_of(request)).unfinished()
     oldest = list(unfinished.select_related("model").order_by("arrival")[:MOST_IN_A_SNAPSHOT])
-    wanted = Q(pk__in=[generation.pk for generation in oldest])
-    positions = {generation.pk: generation.position for generation in Generation.objects.in_line(wanted).only("pk")}
-    for generation in oldest:
-        generation.position = positions.get(generation.pk)
+    set_positions(oldest)
     shown = [GenerationSerializer(generation, context={"request": request}).data for generation in oldest]
     return View({"generations": shown, "count": unfinished.count()})

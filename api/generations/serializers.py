@@ -172,6 +172,7 @@ class GenerationSerializer(serializers.Serializer[Generation]):
             "format": generation.image_format,
             "priority": generation.priority,
             "attempts": generation.attempt_count,
+            "resumed_from_step": generation.resumed_from_step,
             "created_at": in_iso_8601(generation.created_at),
             "started_at": in_iso_8601(generation.started_at),
             "finished_at": in_iso_8601(generation.finished_at),

@@ -162,6 +162,11 @@ class GenerationShape(serializers.Serializer[Any]):
     format = serializers.ChoiceField(choices=IMAGE_FORMATS)
     priority = serializers.IntegerField(min_value=-1, max_value=1)
     attempts = serializers.IntegerField(min_value=0, help_text="How often a worker has begun with it.")
+    resumed_from_step = serializers.IntegerField(
+        allow_null=True,
+        min_value=1,
+        help_text="The step that the latest attempt went on from, if there was one before.",
+    )
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)

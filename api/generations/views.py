@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import QuerySet, prefetch_related_objects
 from django.http.response import HttpResponseBase
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
@@ -25,6 +25,7 @@ from api.rate_limits import remember
 from generation import operations
 from generation.lifecycle import Status
 from generation.models import Generation
+from generation.models.positions import set_positions
 from generation.operations import NO_TERMS
 from generation.terms import Asked, OnDisconnect, Terms
 
@@ -46,12 +47,21 @@ class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generatio
         """The user's own; single ones of others too for staff. Who may not see one is told that there is none."""
         generations = Generation.objects.select_related("model")
         if self.action == "list":
-            return generations.with_position().prefetch_related("images", "inputs").owned_by(user_of(self.request))
+            return generations.owned_by(user_of(self.request))
         return generations if oversees(self.request) else generations.owned_by(user_of(self.request))
 
     def filter_queryset(self, queryset: QuerySet[Generation, Any]) -> QuerySet[Generation, Any]:
         """Filters are for the list; to look at one generation they would only cost time."""
         return super().filter_queryset(queryset) if self.action == "list" else queryset
+
+    def paginate_queryset(self, queryset: Any) -> list[Any] | None:
+        """The generations of a page with all that is shown of them, by one query for each kind of thing."""
+        page = super().paginate_queryset(queryset)
+        if page is not None:
+            set_positions(page)
+            prefetch_related_objects([one for one in page if one.status == Status.SUCCEEDED], "images")
+            prefetch_related_objects([one for one in page if one.has_inputs], "inputs")
+        return page
 
     def get_serializer_class(self) -> type[BaseSerializer[Any]]:
         """What is posted to the list is a request; everything else is a generation."""
@@ -143,5 +153,5 @@ class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generatio
 
     def shown(self, generation: Generation) -> dict[str, Any]:
         """One generation, with its place in the queue."""
-        generation.position = Generation.objects.position_of(generation)
+        set_positions([generation])
         return GenerationSerializer(generation, context=self.get_serializer_context()).data

@@ -10,6 +10,7 @@ from unfold.decorators import display
 from generation.admin import durations, labels
 from generation.lifecycle import Status
 from generation.models import Generation
+from generation.models.positions import position_of
 
 
 @display(empty_value=durations.NOTHING)
@@ -80,4 +81,4 @@ def created(generation: Generation) -> str:
 @display(description="Position in the queue", empty_value=durations.NOTHING)
 def position(generation: Generation) -> int | None:
     """1 for the next of its model; a query of its own, so for one generation only."""
-    return Generation.objects.position_of(generation)
+    return position_of(generation)

@@ -59,7 +59,7 @@ class DiffusionModelAdmin(ModelAdmin):
     actions_detail = ["make_default"]
     fieldsets = [
         (None, {"fields": [("slug", "name"), ("is_enabled", "is_default")]}),
-        ("Source", {"fields": ["source", ("revision", "dtype")]}),
+        ("Source", {"fields": ["source", ("revision", "dtype"), "may_save_memory"]}),
         (
             "Defaults",
             {

@@ -50,10 +50,19 @@ def attempts(generation: Generation) -> Iterator[Event]:
     """The start of each attempt and, when it has ended, its end."""
     for attempt in generation.attempts.all():
         title = f"Attempt {attempt.number}"
-        yield Event(attempt.started_at, f"{title} started", f"on {attempt.worker}")
+        yield Event(attempt.started_at, f"{title} started", "; ".join(circumstances(attempt)))
         if attempt.ended_at is not None:
             label = labels.of_outcome(attempt.outcome)
             yield Event(attempt.ended_at, f"{title} ended", "; ".join(measurements(attempt)), label)
+
+
+def circumstances(attempt: Attempt) -> Iterator[str]:
+    """Where an attempt began, and at which step."""
+    yield f"on {attempt.worker}"
+    if attempt.resumed_from_step is not None:
+        yield f"went on from step {attempt.resumed_from_step}"
+    if attempt.start_note:
+        yield f"from the beginning: {attempt.start_note}"
 
 
 def end(generation: Generation) -> Iterator[Event]:

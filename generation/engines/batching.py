@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Hashable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -52,6 +53,7 @@ class Member:
 
     key: Hashable = None
     count: int = 0
+    most_rows: Callable[[], int] = int
 
 
 @dataclass(eq=False, slots=True)
@@ -73,7 +75,9 @@ class Batcher:
         self._waiting: dict[Hashable, list[_Request]] = {}  # the group that was served longest ago comes first
         self._members: set[Member] = set()
         self._queue: deque[Member] = deque()  # those that wait to become members
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._changed = threading.Condition(lock)  # what the batcher's own thread waits for, and nobody else
+        self._left = threading.Condition(lock)  # what those in the queue wait for: a call must not wake them all
         self._idle_since = time.monotonic()
         self._is_closed = False
         self._failure: BaseException | None = None
@@ -105,7 +109,7 @@ class Batcher:
             if self._is_closed:
                 raise self._failure or RuntimeError("The engine is closed.")
             self._waiting.setdefault(call.key, []).append(request)
-            self._changed.notify_all()
+            self._changed.notify()
         output, departed = request.output.result()
         self._flight.arrive(output, departed=departed)
         return output
@@ -114,13 +118,16 @@ class Batcher:
         """The member's rows are free from now on."""
         with self._changed:
             self._members.discard(member)
-            self._changed.notify_all()
+            if member in self._queue:
+                self._queue.remove(member)
+            self._let_in()
+            self._notify_all()
 
     def close(self) -> None:
         """End the thread once it has run what it has been asked for."""
         with self._changed:
             self._is_closed = True
-            self._changed.notify_all()
+            self._notify_all()
         self._thread.join()
 
     def forget(self, callees: Collection[str]) -> None:
@@ -134,25 +141,38 @@ class Batcher:
 
     def _admit(self, member: Member, call: Call, while_waiting: Callable[[], object]) -> None:
         """Wait, first come first served, until the rows of all members that share with `call` fill one forward."""
+        member.key, member.count, member.most_rows = call.key, call.count, partial(self._forward.most_rows, call)
         self._queue.append(member)
-        member.key, member.count = call.key, call.count
-        try:
-            while not self._is_closed and self._is_full(member, self._forward.most_rows(call)):
-                self._changed.wait(_CHECK_WHILE_WAITING_SECONDS)
-                self._changed.release()  # it may take long, or wait for a thread that needs the batcher
-                try:
-                    while_waiting()
-                finally:
-                    self._changed.acquire()
-        finally:
-            self._queue.remove(member)
-            self._changed.notify_all()
-        self._members.add(member)
+        self._let_in()
+        while member not in self._members and not self._is_closed:
+            self._left.wait(_CHECK_WHILE_WAITING_SECONDS)
+            self._left.release()  # it may take long, or wait for a thread that needs the batcher
+            try:
+                while_waiting()
+            except BaseException:
+                self.leave(member)
+                raise
+            finally:
+                self._left.acquire()
 
-    def _is_full(self, member: Member, most_rows: int) -> bool:
+    def _let_in(self) -> None:
+        """Make members of those who wait, as far as there is room.
+
+        Whoever leaves does it for them: until they woke up, forwards would go without them.
+        """
+        for member in list(self._queue):
+            if not self._is_full(member):
+                self._queue.remove(member)
+                self._members.add(member)
+
+    def _is_full(self, member: Member) -> bool:
         before = next(other for other in self._queue if other.key == member.key)
         taken = sum(other.count for other in self._members if other.key == member.key)
-        return before is not member or (taken > 0 and taken + member.count > most_rows)
+        return before is not member or (taken > 0 and taken + member.count > member.most_rows())
+
+    def _notify_all(self) -> None:
+        self._changed.notify()
+        self._left.notify_all()
 
     # --- In the batcher's own thread ----------------------------------------------------------------------
 
@@ -175,7 +195,7 @@ class Batcher:
                 if not request.output.done():
                     request.output.set_exception(error)
             self._waiting.clear()
-            self._changed.notify_all()
+            self._notify_all()
 
     def _next_batch(self) -> list[_Request] | None:
         """Wait for a group that is ripe; None once closed and empty."""

@@ -19,7 +19,7 @@ import torch
 
 from generation.engines import packages, rows
 from generation.engines.equivalence import relative_error, tolerated_error
-from generation.engines.recording import Recording, record
+from generation.engines.recording import Pool, Recording, record
 from generation.engines.rows import Call
 from generation.engines.standins import DENOISERS
 from generation.engines.types import Pipeline
@@ -35,7 +35,7 @@ class _Job:
 
     call: Call
     counts: Sequence[int]
-    pool: Any
+    pool: Pool
     epoch: int
 
 
@@ -64,7 +64,7 @@ class Compiler:
         """Whether calls like this one were compiled before, so that having them is a matter of seconds."""
         return packages.path_of(call, device=self._device, folder=self._folder).exists()
 
-    def want(self, call: Call, *, counts: Sequence[int], pool: Any) -> None:
+    def want(self, call: Call, *, counts: Sequence[int], pool: Pool) -> None:
         """Have calls like this one compiled, and recorded with each of these numbers of rows; returns at once.
 
         Nothing happens while that is under way, or after it has failed.

@@ -6,7 +6,8 @@ the scheduler and in the generators, which some schedulers draw noise from at ea
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from generation.engines.errors import UnusableState
-from generation.engines.side_stream import fetch
+from generation.engines.side_stream import start_fetch
 from generation.engines.state import SavedState, is_storable
 
 _FROM_THE_BEGINNING = "Start the generation from the beginning."
@@ -28,8 +29,11 @@ class DenoiseLoop:
         self._generators = generators
         self._constants = {name: value for name, value in vars(scheduler).items() if _is_replaced_to_change(value)}
 
-    def save(self, *, step: int, total: int, latents: torch.Tensor) -> SavedState | None:
-        """The state after the step; None if something that changes in the scheduler cannot be part of one."""
+    def copy(self, *, step: int, total: int, latents: torch.Tensor) -> Callable[[], SavedState] | None:
+        """Begin to copy the state after the step; what is returned waits for the device and has it, in any thread.
+
+        None if something that changes in the scheduler cannot be part of a state.
+        """
         changing = {
             name: value
             for name, value in vars(self._scheduler).items()
@@ -39,15 +43,25 @@ class DenoiseLoop:
             return None
         leaves, tree = pytree.tree_flatten({"attributes": changing, "latents": latents})
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-        copies = iter(fetch(lambda: tensors, device=latents.device))
-        copied = pytree.tree_unflatten([_copy(leaf, copies) for leaf in leaves], tree)
-        return SavedState(
-            step=step,
-            total=total,
-            scheduler=type(self._scheduler).__name__,
-            generators=tuple(generator.get_state() for generator in self._generators),
-            **copied,
-        )
+        if latents.is_cuda:  # the next step may write into them before they are copied to the host
+            tensors = [tensor.clone() for tensor in tensors]
+        is_tensor = [isinstance(leaf, torch.Tensor) for leaf in leaves]
+        others = [None if isinstance(leaf, torch.Tensor) else _copied(leaf) for leaf in leaves]
+        generators = tuple(generator.get_state() for generator in self._generators)
+        fetch = start_fetch(lambda: tensors, device=latents.device)
+
+        def finish() -> SavedState:
+            copies = iter(fetch())
+            merged = [next(copies) if is_copy else other for is_copy, other in zip(is_tensor, others, strict=True)]
+            return SavedState(
+                step=step,
+                total=total,
+                scheduler=type(self._scheduler).__name__,
+                generators=generators,
+                **pytree.tree_unflatten(merged, tree),
+            )
+
+        return finish
 
     def check(self, state: SavedState) -> None:
         """Raise UnusableState if the state is that of another scheduler or number of images."""
@@ -67,10 +81,11 @@ class DenoiseLoop:
             # What was on the host has to stay there: schedulers take single numbers out of their sigmas.
             present = getattr(self._scheduler, name, None)
             device = present.device if isinstance(present, torch.Tensor) else latents.device
-            setattr(self._scheduler, name, pytree.tree_map(lambda leaf, device=device: _sent(leaf, device), value))
+            send = partial(_sent, device=device, like=state.latents, dtype=latents.dtype)
+            setattr(self._scheduler, name, pytree.tree_map(send, value))
         for generator, generator_state in zip(self._generators, state.generators, strict=True):
             generator.set_state(generator_state)
-        return state.latents.to(latents.device, copy=True)  # aligned, unlike what is read from bytes
+        return state.latents.to(latents, copy=True)  # aligned, unlike what is read from bytes
 
     def compare(self, state: SavedState, *, total: int, latents: torch.Tensor) -> None:
         """Raise UnusableState if the state is that of another loop than this one, at whatever step it is."""
@@ -87,8 +102,8 @@ class DenoiseLoop:
 
 
 def _in_words(total: int, latents: torch.Tensor) -> str:
-    """Both in words, to be compared and read."""
-    return f"{total} steps and {latents.dtype} latents of shape {tuple(latents.shape)}"
+    """Both in words, to be compared and read; the dtype is the device's own affair."""
+    return f"{total} steps and latents of shape {tuple(latents.shape)}"
 
 
 def _is_replaced_to_change(value: Any) -> bool:
@@ -96,11 +111,13 @@ def _is_replaced_to_change(value: Any) -> bool:
     return isinstance(value, (torch.Tensor, np.ndarray, Mapping)) or callable(value)
 
 
-def _copy(leaf: Any, copies_of_tensors: Any) -> Any:
-    if isinstance(leaf, torch.Tensor):
-        return next(copies_of_tensors)
+def _copied(leaf: Any) -> Any:
     return leaf.copy() if isinstance(leaf, np.ndarray) else leaf
 
 
-def _sent(leaf: Any, device: torch.device) -> Any:
-    return leaf.to(device, copy=True) if isinstance(leaf, torch.Tensor) else _copy(leaf, None)
+def _sent(leaf: Any, *, device: torch.device, like: torch.Tensor, dtype: torch.dtype) -> Any:
+    """A copy on the device; of what is like the latents, in their dtype there."""
+    if not isinstance(leaf, torch.Tensor):
+        return _copied(leaf)
+    is_alike = leaf.shape == like.shape and leaf.dtype == like.dtype
+    return leaf.to(device, dtype if is_alike else leaf.dtype, copy=True)

@@ -18,6 +18,7 @@ from generation.engines.knees import Knees
 from generation.engines.loaded_model import LoadedModel
 from generation.engines.loading import load_pipeline
 from generation.engines.notebook import Notebook
+from generation.engines.packed_state import PackedState
 from generation.engines.pipeline_call import call
 from generation.engines.state import SavedState
 from generation.engines.turns import SharedOrExclusive
@@ -28,7 +29,6 @@ from generation.engines.types import (
     ModelFacts,
     ModelSource,
     OnStep,
-    PackedState,
     Progress,
 )
 
@@ -175,6 +175,7 @@ class Engine:
                 name=identify(source, folder=Path(pipe.config._name_or_path), compiles=self._compiler is not None),
                 knees=Knees(self._notebook),
                 fixed_count=FIXED_ROWS[self._device.type],
+                device=self._device,
             )
             self._forget(model.callee_names())  # of one that was unloaded while a generation still ran with it
             examine(model, batcher=self._denoiser, forwards=self._forwards, notebook=self._notebook)

@@ -24,7 +24,8 @@ TIMES_MEASURED = {"cuda": 3, "cpu": 1}  # the best counts: whatever else a machi
 class Forwards:
     """Runs merged calls in the batcher's thread.
 
-    Where the memory does not suffice, the rows are halved and the forward is repeated; the knee stays lower then.
+    Where the memory does not suffice, the rows are halved and the forward is repeated; the knee stays lower then. What
+    cannot be halved is repeated if its model can save memory.
     """
 
     def __init__(self, device: torch.device, *, compiler: Compiler | None = None) -> None:
@@ -44,11 +45,8 @@ class Forwards:
             try:
                 return self._in_parts(call, most_rows)
             except Exception as error:
-                may_shrink = call.layout.company is Company.ANY and most_rows > 1
-                if not devices.is_out_of_memory(error) or not may_shrink:
+                if not devices.is_out_of_memory(error) or not self._find_room(call, most_rows):
                     raise
-            logger.warning("Out of memory: from now on %s rows of %s share a forward.", most_rows // 2, call.shape)
-            call.layout.callee.limits.lower(call, most_rows // 2)
             self.free_memory()
 
     def forget(self, callees: Collection[str]) -> None:
@@ -69,6 +67,14 @@ class Forwards:
             self.free_memory()
             raise MemoryError
         return seconds
+
+    def _find_room(self, call: Call, most_rows: int) -> bool:
+        """Whether the call is worth another try."""
+        if call.layout.company is Company.ANY and most_rows > 1:
+            logger.warning("Out of memory: from now on %s rows of %s share a forward.", most_rows // 2, call.shape)
+            call.layout.callee.limits.lower(call, most_rows // 2)
+            return True
+        return call.layout.callee.save_memory()
 
     def _try_seconds_of(self, call: Call) -> float | None:
         try:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from generation.engines.compiling import Compiler
-from generation.engines.recording import Recording, record
+from generation.engines.recording import Pool, Recording, record
 from generation.engines.rows import Call, Company
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Graphs:
         self._most = most
         self._kept: OrderedDict[Any, _Kept] = OrderedDict()
         self._seen: set[Any] = set()
-        self._pool = torch.cuda.graph_pool_handle()
+        self._pool = Pool()
 
     def run(self, call: Call) -> Any:
         """The output of the call; it may be kept."""

@@ -6,20 +6,23 @@ import copy
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+import torch
 
 from generation.engines import schedulers
 from generation.engines.batching import Batcher, Member
 from generation.engines.equivalence import Verdict
 from generation.engines.knees import Knees, OneAtATime, PixelBudget
+from generation.engines.memory_saving import MemorySaving
 from generation.engines.previews import Previewer
+from generation.engines.prompts import PromptEncoder
 from generation.engines.rows import Callee, Company, Disassembler
 from generation.engines.standins import (
     DENOISERS,
     DevicePostprocessor,
     PlainUnet,
-    PromptEncoder,
     SharedDenoiser,
     SharedVae,
 )
@@ -39,6 +42,7 @@ class LoadedModel:
     name: str
     knees: Knees
     fixed_count: int  # rows per forward of those who want the same bits in any company
+    device: torch.device
     verdict: Verdict = UNSHARED
     previewer: Previewer = field(default_factory=Previewer)
     _prompts: PromptEncoder = field(default_factory=PromptEncoder)
@@ -56,16 +60,39 @@ class LoadedModel:
 
     def _find_callees(self) -> dict[str, Callee]:
         parts = {name: getattr(self.pipe, name, None) for name in (*DENOISERS, "vae")}
+        saving = self._memory_saving()
         callees = {
-            name: Callee.of(part, name=f"{self.name} {name}", limits=self.knees, fixed_count=self.fixed_count)
+            name: Callee.of(
+                part,
+                name=f"{self.name} {name}",
+                limits=self.knees,
+                fixed_count=self.fixed_count,
+                save_memory=saving.for_denoising if saving else bool,
+            )
             for name, part in parts.items()
             if part is not None and name != "vae"
         }
         if (vae := parts["vae"]) is not None:
             budget = PixelBudget(pixels_per_latent=getattr(self.pipe, "vae_scale_factor", 8) ** 2)
-            callees["decode"] = Callee.of(vae.decode, name=f"{self.name} decode", limits=budget)
+            callees["decode"] = Callee.of(
+                vae.decode,
+                name=f"{self.name} decode",
+                limits=budget,
+                save_memory=saving.for_decoding if saving else bool,
+            )
             callees["encode"] = Callee.of(vae.encode, name=f"{self.name} encode", limits=OneAtATime())
         return callees
+
+    def _memory_saving(self) -> MemorySaving | None:
+        """What can be tried on a GPU that is too small, if the model allows it."""
+        if not self.source.may_save_memory or self.device.type == "cpu":
+            return None
+        return MemorySaving(self.pipe, prompts=self._prompts, device=self.device, when_tiled=self._give_up_same_bits)
+
+    def _give_up_same_bits(self) -> None:
+        """Another picture came out of the same seed before."""
+        reason = "The GPU's memory is so short that large pictures are decoded in tiles."
+        self.verdict = replace(self.verdict, reproducible_in=None, reason=reason)
 
     @property
     def denoisers(self) -> dict[str, Callee]:

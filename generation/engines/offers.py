@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,12 +25,12 @@ class StepOffers:
     latents: torch.Tensor | None
     is_over: bool = False
 
-    def save(self) -> SavedState | None:
+    def copy_state(self) -> Callable[[], SavedState] | None:
         """What to go on from after this step, or None."""
         # After the last step there is nothing to go on with; some pipelines decode more than its latents.
         if self.is_over or self.latents is None or self.step >= self.total:
             return None
-        return self.call.loop.save(step=self.step, total=self.total, latents=self.latents)
+        return self.call.loop.copy(step=self.step, total=self.total, latents=self.latents)
 
     def preview(self) -> np.ndarray | None:
         """A small picture, or None."""

@@ -15,6 +15,25 @@ from generation.engines.rows import Call
 _one_at_a_time = threading.Lock()
 
 
+class Pool:
+    """Memory that recordings have in common, so no two of them may be replayed at once."""
+
+    def __init__(self) -> None:
+        self.handle = torch.cuda.graph_pool_handle()
+        self._failed: list[torch.cuda.CUDAGraph] = []
+
+    def renew_after(self, graph: torch.cuda.CUDAGraph) -> None:
+        """Be other memory if the graph's capture did not end: PyTorch takes that of then for in use, for ever.
+
+        Its allocator goes on asking the graph which streams it captures, so the graph has to stay, too.
+        """
+        try:
+            graph.pool()
+        except RuntimeError:
+            self._failed.append(graph)
+            self.handle = torch.cuda.graph_pool_handle()
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """What can be replayed with other values of the same shapes.
@@ -35,20 +54,24 @@ class Recording:
         return pytree.tree_map_only(torch.Tensor, torch.clone, self.output)
 
 
-def record(call: Call, *, device: torch.device, pool: Any) -> Recording:
-    """Record the call, which must have run before. Raises RuntimeError for what cannot be recorded.
-
-    Recordings with the same pool share the memory of what happens inside of them, so no two may be replayed at once.
-    """
+def record(call: Call, *, device: torch.device, pool: Pool) -> Recording:
+    """Record the call, which must have run before. Raises RuntimeError for what cannot be recorded."""
     inputs = tuple(rows.to(device).clone() for rows in call.rows if isinstance(rows, torch.Tensor))
     common = tuple(leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in call.common)
     graph = torch.cuda.CUDAGraph()
-    # Other threads go on launching and allocating meanwhile, which only the thread-local mode tolerates.
-    with (
-        _one_at_a_time,
-        torch.cuda.graph(graph, pool=pool, stream=_stream(device), capture_error_mode="thread_local"),
-    ):
-        output = replace(call, rows=inputs, common=common).run()
+    stream = _stream(device)
+    try:
+        # The stream is set out here as well, because PyTorch's capture leaves it set when it fails. Other threads go on
+        # launching and allocating meanwhile, which only the thread-local mode tolerates.
+        with (
+            _one_at_a_time,
+            torch.cuda.stream(stream),
+            torch.cuda.graph(graph, pool=pool.handle, stream=stream, capture_error_mode="thread_local"),
+        ):
+            output = replace(call, rows=inputs, common=common).run()
+    except Exception:
+        pool.renew_after(graph)
+        raise
     return Recording(graph, inputs, common, output)
 
 

@@ -38,18 +38,31 @@ class Company(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Callee:
-    """What is called: the same for all generations that use it, and told apart by its name."""
+    """What is called: the same for all generations that use it, and told apart by its name.
+
+    `save_memory` is called where a single row does not fit; it is worth another try if that returns True.
+    """
 
     name: str
     function: Callable[..., Any]
     signature: inspect.Signature
     limits: Limits
     fixed_count: int = 1
+    save_memory: Callable[[], bool] = bool
 
     @classmethod
-    def of(cls, function: Callable[..., Any], *, name: str, limits: Limits, fixed_count: int = 1) -> Callee:
+    def of(
+        cls,
+        function: Callable[..., Any],
+        *,
+        name: str,
+        limits: Limits,
+        fixed_count: int = 1,
+        save_memory: Callable[[], bool] = bool,
+    ) -> Callee:
         """A module, or a method of one."""
-        return cls(name, function, inspect.signature(getattr(function, "forward", function)), limits, fixed_count)
+        signature = inspect.signature(getattr(function, "forward", function))
+        return cls(name, function, signature, limits, fixed_count, save_memory)
 
 
 @dataclass(frozen=True, slots=True)

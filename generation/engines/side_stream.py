@@ -7,31 +7,48 @@ from functools import cache
 
 import torch
 
+Copies = Callable[[], list[torch.Tensor]]
+
 
 def fetch(work: Callable[[], Sequence[torch.Tensor]], *, device: torch.device) -> list[torch.Tensor]:
     """Copies on the host of what `work` makes out of everything that this thread has launched so far.
 
     On a GPU the work and the copies run in a stream of their own, and only the calling thread waits for them.
     """
-    if device.type != "cuda":
-        return [tensor.detach().to("cpu", copy=True) for tensor in work()]
-    launched = torch.cuda.Event()
-    launched.record(torch.cuda.current_stream(device))
-    _stream(device).wait_event(launched)
-    return fetch_finished(work, device=device)
+    return start_fetch(work, device=device)()
+
+
+def start_fetch(work: Callable[[], Sequence[torch.Tensor]], *, device: torch.device) -> Copies:
+    """Begin with that; any thread may wait for the copies. Until then nobody may write into what `work` gives."""
+    if device.type == "cuda":
+        launched = torch.cuda.Event()
+        launched.record(torch.cuda.current_stream(device))
+        _stream(device).wait_event(launched)
+    return _start(work, device=device)
 
 
 def fetch_finished(work: Callable[[], Sequence[torch.Tensor]], *, device: torch.device) -> list[torch.Tensor]:
     """The same of what the device has finished: forwards that were launched meanwhile are not waited for."""
+    return _start(work, device=device)()
+
+
+def _start(work: Callable[[], Sequence[torch.Tensor]], *, device: torch.device) -> Copies:
     if device.type != "cuda":
-        return [tensor.detach().to("cpu", copy=True) for tensor in work()]
+        ready = [tensor.detach().to("cpu", copy=True) for tensor in work()]
+        return lambda: ready
     with torch.cuda.device(device), torch.cuda.stream(_stream(device)):
-        copies = [_start_copy(tensor.detach()) for tensor in work()]
+        originals = [tensor.detach() for tensor in work()]
+        copies = [_start_copy(tensor) for tensor in originals]
         # A blocking event sleeps instead of spinning: the launches of other threads need the processor.
         done = torch.cuda.Event(blocking=True)
         done.record()
-    done.synchronize()
-    return [copy.clone() for copy in copies]  # pinned memory is for the next copy, not to be kept
+
+    def wait() -> list[torch.Tensor]:
+        done.synchronize()
+        originals.clear()  # their memory belongs to another stream, which could have used it again before
+        return [copy.clone() for copy in copies]  # pinned memory is for the next copy, not to be kept
+
+    return wait
 
 
 def _start_copy(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,14 +1,12 @@
 """Stand-ins for parts of a pipeline, which let an unmodified pipeline call share its device with others.
 
 The pipeline of a generation is a shallow copy. What it computes with stays shared, and not all of that may be used by
-two threads at once: the denoiser and the VAE run in batchers, prompts are encoded one at a time.
+two threads at once: the denoiser and the VAE run in batchers, and `prompts` encodes one prompt at a time.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,6 @@ from generation.engines.rows import Disassembler, tensors
 
 DENOISERS = ("unet", "transformer")
 _DRAWS_NO_NOISE = (AutoencoderKL, AutoencoderTiny)
-MOST_PROMPTS = 64
 
 
 class StandIn:
@@ -101,36 +98,6 @@ class SharedVae(StandIn):
         return self._batcher.run(self._encodes.keep_whole(x.to(self._part.dtype), *args, **kwargs))
 
 
-class PromptEncoder:
-    """A pipeline's `encode_prompt`, one call at a time, with what it gave lately remembered.
-
-    Tokenizers keep state while they work, so two threads may never use one at once.
-    """
-
-    def __init__(self, *, most: int = MOST_PROMPTS) -> None:
-        self._most = most
-        self._lock = threading.Lock()
-        self._remembered: OrderedDict[Hashable, Any] = OrderedDict()
-
-    def encoding_with(self, encode_prompt: Callable[..., Any]) -> Callable[..., Any]:
-        """What takes the place of the method of one generation's pipeline."""
-
-        def encode(*args: Any, **kwargs: Any) -> Any:
-            key = _as_key((encode_prompt.__qualname__, args, kwargs))  # a model's pipelines may encode in several ways
-            with self._lock:
-                if key is not None and key in self._remembered:
-                    self._remembered.move_to_end(key)
-                    return self._remembered[key]
-                encoded = encode_prompt(*args, **kwargs)
-                if key is not None:
-                    self._remembered[key] = encoded
-                    while len(self._remembered) > self._most:
-                        self._remembered.popitem(last=False)
-                return encoded
-
-        return encode
-
-
 class DevicePostprocessor(StandIn):
     """An image processor that rounds pictures to bytes on the device, so that a quarter as much is copied.
 
@@ -154,13 +121,3 @@ class DevicePostprocessor(StandIn):
         fetch = side_stream.fetch_finished if self._is_finished(image) else side_stream.fetch
         pixels, is_finite = fetch(in_bytes, device=image.device)
         return pixels.numpy() if is_finite else np.full(tuple(pixels.shape), np.nan)
-
-
-def _as_key(value: Any) -> Hashable | None:
-    """Something hashable that is equal for equal arguments; None for arguments like tensors."""
-    if isinstance(value, (list, tuple)):
-        entries = tuple(_as_key(entry) for entry in value)
-        return None if None in entries else (type(value), entries)
-    if isinstance(value, dict):
-        return _as_key(tuple(sorted(value.items())))
-    return ("value", value) if value is None or isinstance(value, (str, int, float, bool, torch.device)) else None

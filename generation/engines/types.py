@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from generation.engines.packed_state import PackedState
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -14,12 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where a model's weights are: a local folder in diffusers format, or a Hugging Face Hub id."""
+    """Where a model's weights are: a local folder in diffusers format, or a Hugging Face Hub id.
+
+    With `may_save_memory` pictures that do not fit otherwise are decoded in tiles, which may leave faint seams, and
+    text encoders wait in main memory.
+    """
 
     slug: str
     source: str
     revision: str | None = None
     dtype: str = "auto"
+    may_save_memory: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +58,11 @@ class ImageRequest:
     references: tuple[np.ndarray, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PackedState:
-    """A saved state in its bytes, as SavedState.to_bytes gives them: to be kept or sent where there is no torch."""
-
-    step: int
-    total: int
-    data: bytes
-
-    def to_bytes(self) -> bytes:
-        """The bytes, for a file or a database."""
-        return self.data
-
-
 class Offers(Protocol):
     """What can be had at a denoise step, and costs nothing unless it is asked for."""
 
-    def save(self) -> SavedState | PackedState | None:
-        """The state to go on from after this step."""
+    def copy_state(self) -> Callable[[], SavedState | PackedState] | None:
+        """The state to go on from after this step, on its way to the host."""
 
     def preview(self) -> np.ndarray | None:
         """A small picture of what becomes of it."""
@@ -82,12 +76,18 @@ class Progress:
     total: int
     offers: Offers | None = field(default=None, compare=False, repr=False)
 
-    def save(self) -> SavedState | PackedState | None:
-        """The state to go on from after this step; None if the pipeline or its scheduler does not allow it.
+    def copy_state(self) -> Callable[[], SavedState | PackedState] | None:
+        """Begin to copy the state to go on from after this step; None if the pipeline or its scheduler has none.
 
-        Only while on_step runs, and in its thread, which waits for a copy from the device; nobody else does.
+        Only while on_step runs, and in its thread. What is returned gives the state in any thread, at any time: it
+        waits for the device, and holds the memory of the copy there until then.
         """
-        return self.offers.save() if self.offers is not None else None
+        return self.offers.copy_state() if self.offers is not None else None
+
+    def save(self) -> SavedState | PackedState | None:
+        """The same state at once: this thread waits for the device, and nobody else does."""
+        copy = self.copy_state()
+        return copy() if copy is not None else None
 
     def preview(self) -> np.ndarray | None:
         """A small picture, uint8 (h, w, 3), of what the first image becomes; None if there is no way to draw one.

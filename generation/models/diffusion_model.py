@@ -41,6 +41,12 @@ class DiffusionModel(models.Model):
         choices=[(dtype, dtype) for dtype in ("auto", "float32", "bfloat16", "float16")],
         help_text="auto: bfloat16 on a GPU, float32 on a CPU.",
     )
+    may_save_memory = models.BooleanField(
+        "may save memory",
+        default=True,
+        help_text="On a GPU that is too small for it, decode pictures in tiles, which may leave faint seams, and keep "
+        "text encoders in main memory; else such generations fail with out_of_memory.",
+    )
     is_enabled = models.BooleanField(default=True, help_text="Whether users may ask for it.")
     is_default = models.BooleanField(default=False, help_text="Used when a request names no model.")
 
@@ -89,7 +95,13 @@ class DiffusionModel(models.Model):
     def model_source(self) -> ModelSource:
         """What an engine needs to load this model."""
         source = str(self.folder or self.source)
-        return ModelSource(slug=self.slug, source=source, revision=self.revision or None, dtype=self.dtype)
+        return ModelSource(
+            slug=self.slug,
+            source=source,
+            revision=self.revision or None,
+            dtype=self.dtype,
+            may_save_memory=self.may_save_memory,
+        )
 
     @property
     def abilities(self) -> Abilities:

@@ -62,6 +62,8 @@ class Generation(Request):
     device_freed_at = models.DateTimeField(null=True, help_text="When a cancelled one had left its device.")
     expired_at = models.DateTimeField(null=True, help_text="When its images were removed, for they were old.")
     step = models.PositiveIntegerField(default=0)
+    saved_step = models.PositiveIntegerField(default=0, db_default=0, help_text="Where the next attempt can go on.")
+    resumed_from_step = models.PositiveIntegerField(null=True, help_text="Where the latest attempt went on.")
     total_steps = models.PositiveIntegerField()
     error_code = models.CharField(max_length=50, blank=True)
     error_detail = models.TextField(blank=True)
@@ -78,7 +80,7 @@ class Generation(Request):
     lease_until = models.DateTimeField(null=True)
 
     quotas: tuple[Quota, ...] = ()  # what `operations.submit` left of its owner's limits
-    position: int | None  # set by who asks for it: `with_position` for many, `position_of` for one
+    position: int | None  # set by who asks for it: `set_positions`
     is_replay = False  # set by `submit` where an earlier request with the same key or id has made it
 
     objects = GenerationQuerySet.as_manager()
@@ -138,7 +140,9 @@ class Generation(Request):
         """Count that a worker begins to load the model for it: one that dies of that can never claim it."""
         self._update(Q(status=Status.QUEUED), load_count=F("load_count") + 1)
 
-    def claim(self, *, device: Device, dispatch_no: int, process: UUID | None = None) -> Attempt | None:
+    def claim(
+        self, *, device: Device, dispatch_no: int, process: UUID | None = None, from_step: int = 0
+    ) -> Attempt | None:
         """Start an attempt on `device`; None if the dispatch is stale, cancelled, or meant for another device."""
         token = uuid4()
         with transaction.atomic():
@@ -148,22 +152,16 @@ class Generation(Request):
                 claim_token=token,
                 lease_until=Now() + configuration().lease,
                 started_at=Now(),
-                step=0,
+                step=from_step,
+                saved_step=from_step,
+                resumed_from_step=from_step or None,
                 attempt_count=F("attempt_count") + 1,
                 load_count=0,
                 redispatch_at=None,
             )
             if not is_mine:
                 return None
-            return Attempt.objects.create(
-                generation=self,
-                number=self.attempt_count,
-                dispatch_no=dispatch_no,
-                claim_token=token,
-                device=device,
-                worker=str(device),
-                process=process,
-            )
+            return Attempt.objects.begin(self, device=device, process=process)
 
     def succeed(self, attempt: Attempt, *, images: "Iterable[Image]") -> bool:
         """End with `images`; False (and nothing stored) if the claim is lost or a cancel came first."""
@@ -201,10 +199,18 @@ class Generation(Request):
                 attempt.close(Outcome.CANCELLED, step=step)
             return is_done
 
-    def release(self, attempt: Attempt, *, step: int | None = None) -> bool:
+    def begin_anew(self, attempt: Attempt, *, note: str) -> bool:
+        """Note why `attempt` begins at the first step although a state was saved; False if the claim is lost."""
+        attempt.note_start(note)
+        return self._update(Q(claim_token=attempt.claim_token), step=0, saved_step=0, resumed_from_step=None)
+
+    def release(
+        self, attempt: Attempt, *, step: int | None = None, saved_step: int = 0, total_steps: int | None = None
+    ) -> bool:
         """Go back to the queue because the worker stops; False if the claim is lost or a cancel came first."""
+        known = {"step": saved_step, "saved_step": saved_step, "total_steps": total_steps or F("total_steps")}
         with transaction.atomic():
-            is_back = self._requeue(attempt, Q(cancel_requested_at=None))
+            is_back = self._requeue(attempt, Q(cancel_requested_at=None), **known)
             if is_back:
                 attempt.close(Outcome.RELEASED, step=step)
             return is_back
@@ -252,7 +258,7 @@ class Generation(Request):
                 has_moved = self._finish(attempt, FAIL, guard, error_code="worker_lost", error_detail=sentence)
             else:
                 alone = {"runs_alone": True} if had_company else {}
-                has_moved = self._requeue(attempt, guard & Q(cancel_requested_at=None), **alone)
+                has_moved = self._requeue(attempt, guard & Q(cancel_requested_at=None), step=F("saved_step"), **alone)
             if has_moved:
                 attempt.close(Outcome.LOST, detail=detail)
                 if attempt.device is not None:
@@ -261,16 +267,8 @@ class Generation(Request):
 
     def _requeue(self, attempt: Attempt, guard: Q, **changes: Any) -> bool:
         """Move back to the queue if `attempt` still holds the claim."""
-        return self._move(
-            RELEASE,
-            guard & Q(claim_token=attempt.claim_token),
-            claim_token=None,
-            lease_until=None,
-            dispatched_at=None,
-            redispatch_at=None,
-            step=0,
-            **changes,
-        )
+        mine, unsent = guard & Q(claim_token=attempt.claim_token), {"dispatched_at": None, "redispatch_at": None}
+        return self._move(RELEASE, mine, claim_token=None, lease_until=None, **unsent, **changes)
 
     def _finish(self, attempt: Attempt, transition: Transition, guard: Q, **changes: Any) -> bool:
         """Move to a final status if `attempt` still holds the claim."""

@@ -13,19 +13,19 @@ from generation.models.generation import Generation
 from generation.models.receipts import withdrawn
 
 
-def beat(steps: dict[UUID, tuple[int, int]], *, lease: timedelta) -> dict[UUID, bool]:
-    """Renew the lease of every claim in `steps` (claim token -> step and total) and note its progress.
+def beat(steps: dict[UUID, tuple[int, int, int]], *, lease: timedelta) -> dict[UUID, bool]:
+    """Renew the lease of every claim in `steps` (claim token -> step, total, saved step) and note its progress.
 
     Returns, for each claim that still holds, whether its cancel was requested; lost claims are missing.
     """
     held = Generation.objects.running().filter(claim_token__in=steps)
     by_claim = {
         field: models.Case(
-            *(models.When(claim_token=token, then=models.Value(pair[place])) for token, pair in steps.items()),
+            *(models.When(claim_token=token, then=models.Value(of_claim[place])) for token, of_claim in steps.items()),
             default=F(field),
             output_field=models.PositiveIntegerField(),
         )
-        for place, field in enumerate(("step", "total_steps"))
+        for place, field in enumerate(("step", "total_steps", "saved_step"))
     }
     held.update(lease_until=Now() + lease, **by_claim)
     cancels = dict(held.values_list("claim_token", "cancel_requested_at"))

@@ -6,34 +6,12 @@ from typing import TYPE_CHECKING, Any
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import models
 from django.db.models import Exists, F, OuterRef, Q, Window
-from django.db.models.expressions import RawSQL
 from django.db.models.functions import Now, RowNumber
 
 from generation.lifecycle import FINISHED, Status
 
 if TYPE_CHECKING:
-    from generation.models.generation import Generation
-
-# First come those whose message is at the broker, which keeps their order, then the others by the line's order. Each
-# count is a range of an index, so ten thousand rows ahead take half a millisecond; Django's own expressions would take
-# several to put together. The year keeps SQLite from reading the whole table, which it would do for IS NOT NULL.
-WAITING = "SELECT COUNT(*) FROM generation_generation AS other WHERE other.status = %s"
-OTHERS = f"{WAITING} AND other.pinned_to_id IS NULL AND other.model_id = generation_generation.model_id AND"
-POSITION = f"""CASE
-    WHEN generation_generation.status <> %s THEN NULL
-    WHEN generation_generation.pinned_to_id IS NOT NULL THEN 1
-        + ({WAITING} AND other.pinned_to_id = generation_generation.pinned_to_id
-            AND other.id < generation_generation.id)
-    WHEN generation_generation.dispatched_at IS NOT NULL THEN 1
-        + ({OTHERS} other.dispatched_at < generation_generation.dispatched_at)
-    ELSE 1
-        + ({OTHERS} other.rank < generation_generation.rank)
-        + ({OTHERS} other.rank = generation_generation.rank AND other.turn_at < generation_generation.turn_at)
-        + ({OTHERS} other.rank = generation_generation.rank AND other.turn_at = generation_generation.turn_at
-            AND other.id < generation_generation.id)
-        + ({OTHERS} other.dispatched_at > '1970-01-02' AND (other.rank > generation_generation.rank OR
-            other.rank = generation_generation.rank AND other.turn_at > generation_generation.turn_at))
-    END"""
+    from generation.models.generation import Generation  # noqa: F401  named in quotes below
 
 
 class GenerationQuerySet(models.QuerySet["Generation"]):
@@ -64,7 +42,7 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
 
     def dispatched(self) -> "GenerationQuerySet":
         """Waiting ones with a message on the way: the window that the broker holds."""
-        return self.queued().filter(dispatched_at__gt=datetime(1970, 1, 2, tzinfo=UTC))  # see POSITION
+        return self.queued().filter(dispatched_at__gt=datetime(1970, 1, 2, tzinfo=UTC))  # see `positions`
 
     def overdue(self) -> "GenerationQuerySet":
         """Dispatched ones that no worker has claimed in time: their message may be lost."""
@@ -111,18 +89,9 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         """Those that will not change any more."""
         return self.filter(status__in=FINISHED)
 
-    def position_of(self, generation: "Generation") -> int | None:
-        """1 for the next of its model to run, None if it does not wait."""
-        # By the row as it is now: a time that SQLite wrote itself has fewer digits than the same one from Python.
-        return self.with_position().values_list("position", flat=True).get(pk=generation.pk)  # type: ignore[misc]
-
     def in_line(self, wanted: Q) -> "GenerationQuerySet":
         """Waiting ones that `wanted` picks, each with its `position`: one pass over the line, however many they are."""
-        order: list[Any] = [F("dispatched_at").asc(nulls_last=True), "rank", "turn_at", "id"]  # as POSITION counts
+        order: list[Any] = [F("dispatched_at").asc(nulls_last=True), "rank", "turn_at", "id"]  # as `positions` counts
         place = Window(RowNumber(), partition_by=["model", "pinned_to"], order_by=order)
         # Django counts before it filters only where the condition asks for the count: hence the half that never holds.
         return self.filter(status=Status.QUEUED).annotate(position=place).filter(Q(position=0) | wanted)
-
-    def with_position(self) -> "GenerationQuerySet":
-        """Annotate `position`: 1 for the next of its model to run, None for those that do not wait."""
-        return self.annotate(position=RawSQL(POSITION, [Status.QUEUED] * 7))  # noqa: S611  it takes nothing from outside

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from generation.engines.packed_state import PackedState
 from generation.engines.types import (
     DeviceDescription,
     GeneratedImages,
@@ -11,7 +12,6 @@ from generation.engines.types import (
     ModelFacts,
     ModelSource,
     OnStep,
-    PackedState,
 )
 
 if TYPE_CHECKING:

@@ -53,7 +53,7 @@ def open_uds(wishes: Wishes) -> Runtime:
     return UdsRuntime(wishes.address)
 
 
-RUNTIMES = {
+RUNTIMES: dict[str, Way] = {
     "native": Way(open_native),
     "http": Way(open_http, has_sidecar=True),
     "uds": Way(open_uds, has_sidecar=True),
@@ -63,3 +63,17 @@ RUNTIMES = {
 def open_runtime(name: str, wishes: Wishes) -> Runtime:
     """The runtime of that name. Raises EngineError if what it needs is not there."""
     return RUNTIMES[name].open(wishes)
+
+
+def choose(setting: str, *, label: str) -> str:
+    """The runtime for a device by PICTOR_RUNTIME: one for all, as in `uds`, or with exceptions: `native,gpu1=uds`.
+
+    Raises ValueError, with a sentence.
+    """
+    by_device: dict[str, str] = {}
+    for entry in setting.replace(" ", "").split(","):
+        device, _, name = entry.rpartition("=")
+        if name not in RUNTIMES:
+            raise ValueError(f"{name!r} is none of the runtimes {', '.join(RUNTIMES)}.")
+        by_device[device] = name
+    return by_device.get(label) or by_device.get("", "native")

@@ -11,7 +11,7 @@ from generation.runtimes.frames import Frame, Kind
 class Call(Protocol):
     """A generation on its way; to leave the block before its last frame was read is to hang up."""
 
-    sent_seconds: float
+    sent_at: float  # on time.perf_counter's clock, in seconds
 
     def __enter__(self) -> Call:
         """Itself."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
+from generation.engines.packed_state import PackedState
 from generation.engines.types import (
     DeviceDescription,
     GeneratedImages,
@@ -16,7 +17,6 @@ from generation.engines.types import (
     ModelFacts,
     ModelSource,
     OnStep,
-    PackedState,
 )
 
 if TYPE_CHECKING:

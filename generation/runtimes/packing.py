@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from generation.engines.errors import EngineError, OutOfMemory, UnsupportedParameter
+from generation.engines.packed_state import PackedState
 from generation.engines.types import (
     DeviceDescription,
     GeneratedImages,
     ImageRequest,
     ModelFacts,
     ModelSource,
-    PackedState,
+    Offers,
+    Progress,
 )
 from generation.runtimes.errors import BadMessage, ServerBusy, ServerFailed
 from generation.runtimes.frames import Frame, Kind
@@ -29,6 +31,7 @@ SOURCE_TYPES: dict[str, type | tuple[type, ...]] = {
     "source": str,
     "revision": (str, type(None)),
     "dtype": str,
+    "may_save_memory": bool,
 }
 REQUEST_TYPES: dict[str, type | tuple[type, ...]] = {
     "prompt": str,
@@ -43,6 +46,10 @@ REQUEST_TYPES: dict[str, type | tuple[type, ...]] = {
     "is_reproducible": bool,
     "strength": (int, float, type(None)),
 }
+SERVER_TIMES_TYPES: dict[str, type | tuple[type, ...]] = {
+    "total_seconds": (int, float),
+    "serialise_seconds": (int, float),
+}
 DIMENSIONS = {"image": 3, "mask": 2, "reference": 3, "state": 1}
 
 
@@ -55,6 +62,14 @@ class ServerState:
     models: tuple[ModelFacts, ...]
     slots: int
     in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTimes:
+    """Seconds from a request's arrival until its result was there, and how many of them went into unpacking it."""
+
+    total_seconds: float
+    serialise_seconds: float
 
 
 def pack_request(request: ImageRequest, resume_from: SavedState | PackedState | None = None) -> Frame:
@@ -94,17 +109,34 @@ def unpack_source(header: Any) -> ModelSource:
     return ModelSource(**typed(header, SOURCE_TYPES, of="a model"))
 
 
-def pack_images(made: GeneratedImages, *, server_seconds: float, serialise_seconds: float) -> Frame:
-    """A RESULT; `server_seconds` is from the request's arrival until now."""
+def pack_source(source: ModelSource) -> dict[str, Any]:
+    """As JSON."""
+    return asdict(source)
+
+
+def unpack_progress(frame: Frame, offers: Callable[[int, int], Offers]) -> Progress:
+    """A step, which has offers if the server's own has any. Raises BadMessage."""
+    place = typed(frame.header, {"step": int, "total": int, "has_offers": bool}, of="a step")
+    return Progress(
+        place["step"], place["total"], offers(place["step"], place["total"]) if place["has_offers"] else None
+    )
+
+
+def pack_images(made: GeneratedImages, times: ServerTimes) -> Frame:
+    """A RESULT."""
     pixels = np.ascontiguousarray(made.pixels)
     header = {
         "shape": pixels.shape,
         "pipeline_seconds": made.pipeline_seconds,
         "peak_memory_bytes": made.peak_memory_bytes,
-        "server_seconds": server_seconds,
-        "serialise_seconds": serialise_seconds,
+        "times": asdict(times),
     }
     return Frame(Kind.RESULT, header, (memoryview(pixels).cast("B"),))
+
+
+def unpack_times(frame: Frame) -> ServerTimes:
+    """Where the server's time went. Raises BadMessage."""
+    return ServerTimes(**typed(frame.header.get("times"), SERVER_TIMES_TYPES, of="times"))
 
 
 def unpack_images(frame: Frame) -> GeneratedImages:

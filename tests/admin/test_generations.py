@@ -8,6 +8,7 @@ from django.core.files.storage import default_storage
 from django.urls import reverse
 from django.utils import timezone
 
+from generation.admin import timeline
 from generation.lifecycle import Outcome, Status
 from generation.models import Generation, Role
 from tests import factories
@@ -127,6 +128,17 @@ def test_a_retry_whose_picture_is_gone_says_so(operator, user, said):
     response = operator.post(url(generation, "retry"), DIALOG)
 
     assert "There is no image 0" in said(response)[0]
+
+
+def test_the_timeline_says_where_an_attempt_went_on_and_why_one_began_anew():
+    generation = factories.make_generation(status=Status.RUNNING)
+    factories.make_attempt(generation=generation, resumed_from_step=12, outcome=Outcome.LOST)
+    factories.make_attempt(generation=generation, start_note="The state after step 14 was not found.")
+
+    details = [event.detail for event in timeline.events(generation)]
+
+    assert "on gpu0@gone; went on from step 12" in details
+    assert "on gpu0@gone; from the beginning: The state after step 14 was not found." in details
 
 
 def test_the_timeline_tells_what_happened_in_order(operator):

@@ -2,16 +2,14 @@
 
 import time
 from datetime import timedelta
-from uuid import uuid4
 
 import pytest
 from django.db.models.functions import Now
 
 from generation import housekeeping, runner
-from generation.events.progress import ProgressReport
 from generation.lifecycle import CancelReason, Outcome, SeenBy, Status
 from generation.models import Generation
-from generation.watch import DeadlinePassed, Watch
+from generation.watch import DeadlinePassed
 from generation.worker import Worker
 from tests import factories
 from tests.fakes import ScriptedRuntime
@@ -142,8 +140,7 @@ def test_a_cancel_that_came_before_the_deadline_is_the_reason():
 
 
 def test_a_watch_without_deadline_never_stops_for_one():
-    report = ProgressReport(factories.make_generation(status=Status.RUNNING))
-    watch = Watch(claim_token=uuid4(), task_id="1", total=1, report=report)
+    watch = factories.make_watch()
 
     watch.check()
     watch.deadline = time.monotonic() - 1

@@ -36,6 +36,14 @@ def test_a_running_one_shows_its_progress(client_of, user):
     assert data["position"] is None
 
 
+def test_one_that_went_on_elsewhere_shows_from_which_step(client_of, user):
+    generation = factories.make_generation(owner=user, status=Status.RUNNING, attempt_count=2, resumed_from_step=12)
+
+    data = client_of(user).get(url(generation)).json()
+
+    assert (data["attempts"], data["resumed_from_step"]) == (2, 12)
+
+
 def test_a_waiting_one_shows_when_it_will_be_ready(client_of, user, model):
     factories.make_device()
     done = factories.make_generation(owner=user, status=Status.SUCCEEDED)

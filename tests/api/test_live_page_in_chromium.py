@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 class Offers:
     """A step that offers a red preview."""
 
-    def save(self) -> None:
+    def copy_state(self) -> None:
         """Nothing."""
 
     def preview(self) -> np.ndarray:

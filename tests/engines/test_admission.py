@@ -98,3 +98,25 @@ def test_others_go_on_while_somebody_is_asked_whether_it_still_waits(threads, de
         threads.batcher.run(call, member=other, while_waiting=let_the_other_leave)
 
     assert denoiser.counts == [1, 1]
+
+
+@pytest.mark.usefixtures("look_often")
+def test_who_takes_the_place_of_one_who_leaves_is_waited_for_at_once(threads, denoiser):
+    call = take_apart(callee_of(denoiser, limits=AtMost(2)), sample(), 0.0)
+    with threads.membership() as one, threads.membership() as stays, threads.membership() as next_one:
+        threads.batcher.run(call, member=one)
+        threads.batcher.run(call, member=stays)
+        is_asked, goes_on = threading.Event(), threading.Event()
+
+        def be_slow():
+            is_asked.set()
+            goes_on.wait(60)
+
+        waiting = threads.ask(call, member=next_one, while_waiting=be_slow)
+        assert is_asked.wait(60)
+
+        threads.batcher.leave(one)
+
+        assert next_one in threads.batcher._members
+        goes_on.set()
+        waiting.result(60)

@@ -178,3 +178,25 @@ def test_measuring_takes_all_rows_at_once(forwards):
     forwards.seconds_of(take_apart(callee_of(denoiser, limits=AtMost(1)), sample(4), 0.0))
 
     assert denoiser.counts == [4]
+
+
+def test_a_single_row_that_does_not_fit_is_tried_again_where_memory_can_be_saved(forwards, knees):
+    denoiser = Narrow(0)
+
+    def save_memory():
+        denoiser.most += 1
+        return True
+
+    forwards(take_apart(callee_of(denoiser, limits=knees, save_memory=save_memory), sample(), 0.0))
+
+    assert denoiser.counts == [1, 1]
+
+
+def test_a_single_row_that_does_not_fit_fails_once_no_more_memory_can_be_saved(forwards, knees):
+    answers = iter([True, False])
+    call = take_apart(callee_of(Narrow(0), limits=knees, save_memory=lambda: next(answers)), sample(), 0.0)
+
+    with pytest.raises(torch.OutOfMemoryError):
+        forwards(call)
+
+    assert next(answers, None) is None

@@ -24,14 +24,22 @@ def engine():
     engine.close()
 
 
+@pytest.mark.parametrize("is_saved", [False, True])
 @pytest.mark.parametrize("scheduler", ["", *sorted(set(compatible_with("DDIMScheduler")) - DRAWING)])
-def test_no_step_waits_for_the_gpu(engine, scheduler):
+def test_no_step_waits_for_the_gpu(engine, scheduler, is_saved):
     request = replace(make_request(), num_inference_steps=STEPS, scheduler=scheduler)
-    engine.generate(request, on_step=lambda progress: None)  # what is only done once may wait
+    copies = []
+
+    def save(progress):
+        if is_saved:
+            copies.append(progress.copy_state())
+
+    engine.generate(request, on_step=save)  # what is only done once may wait
 
     def forbid_waiting(progress):
         if progress.step == 2:
             torch.cuda.set_sync_debug_mode("error")
+        save(progress)
         if progress.step == progress.total - 2:
             torch.cuda.set_sync_debug_mode("default")
 

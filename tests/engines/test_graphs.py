@@ -127,6 +127,16 @@ def test_after_what_cannot_be_recorded_others_are(graphs, denoiser):
     assert torch.equal(outputs[2], call.run()[0])
 
 
+def test_what_cannot_be_recorded_leaves_the_thread_on_its_stream(graphs):
+    before = torch.cuda.current_stream()
+    waiting = take_apart(callee_of(Waiting().to(GPU), name="waiting"), noise(), 0.0)
+
+    for _ in range(2):
+        graphs.run(waiting)
+
+    assert torch.cuda.current_stream() == before
+
+
 def test_the_graph_that_was_used_longest_ago_makes_way(denoiser):
     graphs = Graphs(GPU, most=1)
     one, other = (take_apart(callee_of(denoiser, name=name), noise(seed=1), 0.0) for name in ("one", "other"))
@@ -200,7 +210,7 @@ def test_other_threads_launch_and_allocate_while_a_graph_is_recorded(denoiser, g
     assert torch.equal(outputs[2], call.run()[0])
 
 
-@pytest.mark.parametrize(("count", "bucket"), [(1, 1), (3, 4), (5, 8), (33, 33)])
+@pytest.mark.parametrize(("count", "bucket"), [(1, 1), (3, 4), (5, 6), (7, 8), (33, 33)])
 def test_rows_are_padded_to_a_bucket(denoiser, count, bucket):
     call = take_apart(callee_of(denoiser, limits=AtMost(64)), noise(count), 0.0)
 

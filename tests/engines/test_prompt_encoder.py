@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
-from generation.engines.standins import PromptEncoder
+from generation.engines.prompts import PromptEncoder
 from tests.engines.models import FOLDER
 
 THREADS = 8
@@ -148,3 +148,13 @@ def test_a_prompt_that_failed_is_tried_again():
             encode("fails")
 
     assert counting.count == 2
+
+
+@torch.no_grad()
+def test_encoders_in_main_memory_encode_as_before(pipe):
+    expected = encode_with(PromptEncoder(), pipe, "a red apple")
+    encoder = PromptEncoder()
+    encoder.keep_in_main_memory([pipe.text_encoder], device=torch.device("cpu"))
+
+    for one, other in zip(encode_with(encoder, pipe, "a red apple"), expected, strict=True):
+        torch.testing.assert_close(one, other)

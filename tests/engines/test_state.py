@@ -1,5 +1,7 @@
 """A generation that is interrupted, and goes on elsewhere from its saved state, gives the same bytes."""
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -167,6 +169,20 @@ def test_resumed_equals_uninterrupted_for_inpainting(inpainting, scheduler):
     assert np.array_equal(resume(other, request, states[2]), uninterrupted)
 
 
+@pytest.mark.parametrize("scheduler", ["", *DIFFUSION])
+def test_a_state_goes_on_where_the_model_has_another_dtype_as_on_another_kind_of_device(scheduler):
+    request = make_request(scheduler=scheduler, num_inference_steps=4)
+    elsewhere = replace(request, model=ModelSource("half", SHIPPED.source, dtype="bfloat16"))
+    uninterrupted, states = draw_and_save(shipped_engine(), request)
+
+    there = resume(other_engine(), elsewhere, states[2])
+    _, states_there = draw_and_save(other_engine(), elsewhere)
+    back = resume(shipped_engine(), request, states_there[2])
+
+    for pixels in (there, back):
+        assert np.abs(pixels.astype(float) - uninterrupted).mean() < 10, "of 255: the whole call differs by up to 6.5"
+
+
 def test_what_an_interrupted_generation_saved_is_enough_to_go_on():
     request = make_request(scheduler="dpmpp_2m_sde", num_inference_steps=4)
     saved = []
@@ -193,6 +209,19 @@ def test_a_resumed_generation_can_be_saved_and_resumed_again():
     uninterrupted = other_engine().generate(request, on_step=on_step, resume_from=first).pixels
 
     assert np.array_equal(draw(shipped_engine(), request, resume_from=saved[0]), uninterrupted)
+
+
+def test_a_reproducible_generation_goes_on_in_company_with_the_same_bits():
+    request = make_request(num_inference_steps=4, is_reproducible=True)
+    uninterrupted, states = draw_and_save(shipped_engine(), request)
+
+    with ThreadPoolExecutor(2) as threads:
+        others = [make_request(num_inference_steps=6, seed=seed) for seed in range(2)]
+        company = threads.map(lambda other: draw(other_engine(), other), others)
+        resumed = resume(other_engine(), request, states[2])
+        list(company)
+
+    assert np.array_equal(resumed, uninterrupted)
 
 
 def test_one_state_can_be_resumed_from_several_times():
@@ -259,7 +288,7 @@ def test_a_scheduler_that_keeps_more_than_plain_values_gives_no_state():
     loop = DenoiseLoop(scheduler, generators=[])
     scheduler.noise_sampler = object()
 
-    assert loop.save(step=1, total=2, latents=torch.zeros(1)) is None
+    assert loop.copy(step=1, total=2, latents=torch.zeros(1)) is None
 
 
 @pytest.mark.parametrize("data", [b"", b"garbage", b"\x00" * 64, bytes(range(256)) * 8])

@@ -77,9 +77,9 @@ class Conditioned(torch.nn.Module):
         return (sample * timestep[:, None] + conditions + sum(residuals),)
 
 
-def callee_of(module: Any, *, name: str = "denoiser", limits: Limits | None = None, fixed_count: int = 1) -> Callee:
+def callee_of(module: Any, *, name: str = "denoiser", limits: Limits | None = None, **options: Any) -> Callee:
     """The module as a callee, by default of as many rows as one likes."""
-    return Callee.of(module, name=name, limits=limits or AtMost(None), fixed_count=fixed_count)
+    return Callee.of(module, name=name, limits=limits or AtMost(None), **options)
 
 
 def take_apart(callee: Callee, *args: Any, company: Company = Company.ANY, **kwargs: Any) -> Call:

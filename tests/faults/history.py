@@ -19,7 +19,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from generation import cleaning, storage
+from generation import cleaning, saved_states, storage
 from generation.conf import configuration
 from generation.lifecycle import Outcome, Status
 from generation.models import Attempt, Generation, Image
@@ -68,6 +68,8 @@ def clean() -> None:
     """The housekeeper's round over the storage, as it will be an hour from now."""
     while cleaning.remove_stray_files(older_than=timedelta(0)):
         pass
+    cleaning.remove_states(walk := cleaning.Walk(saved_states.ROOT))
+    cleaning.remove_states(walk)
 
 
 def stray_files() -> Iterator[str]:

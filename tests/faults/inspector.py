@@ -14,7 +14,7 @@ from datetime import timedelta
 from django.db import connection
 from django.db.models import F, Q
 from django.db.models.functions import Now
-from generation import dispatch, housekeeping, operations
+from generation import dispatch, housekeeping, operations, saved_states
 from generation.models import *
 from tests.faults import history
 for line in sys.stdin:

@@ -10,7 +10,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db.models.functions import Now
 
-from generation import cleaning, storage
+from generation import cleaning, saved_states, storage
 from generation.lifecycle import Outcome, Status
 from generation.models import Attempt, Generation, GenerationInput, Input, Role
 from tests import factories
@@ -200,3 +200,18 @@ def test_an_upload_that_never_came_to_its_end_goes_too(user):
     factories.make_input(stored_at=None, expires_at=over())
 
     assert cleaning.remove_expired_inputs() == 1
+
+
+def test_states_of_what_has_ended_or_gone_are_removed(model, settings):
+    settings.BROKER_URL = "amqp://guest:guest@rabbitmq//"  # so that they are files
+    waiting, ended = factories.make_generation(), factories.make_generation(status=Status.SUCCEEDED)
+    gone = UUID(int=7)
+    for generation_id in (waiting.pk, ended.pk, gone):
+        saved_states.keep(generation_id, b"a state", step=3)
+
+    cleaning.remove_states(walk := cleaning.Walk(saved_states.ROOT))
+    removed = cleaning.remove_states(walk)
+
+    assert removed >= 2, "other tests may have left some too"
+    assert [list(saved_states.find(key)) for key in (waiting.pk, ended.pk, gone)] == [[b"a state"], [], []]
+    storage.remove_generation(waiting.pk, saved_states.ROOT)

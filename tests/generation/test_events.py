@@ -29,6 +29,7 @@ from generation.events.publisher import Publisher, publisher, tell
 from generation.events.waiting import wait_until_finished
 from generation.lifecycle import Status
 from generation.models import Generation
+from generation.models.positions import position_of
 from tests import factories
 
 
@@ -227,7 +228,7 @@ def test_the_task_of_a_listener_that_does_not_notice_is_cancelled(monkeypatch):
 class Offers:
     """A step that offers a red preview."""
 
-    def save(self) -> None:
+    def copy_state(self) -> None:
         """Nothing."""
 
     def preview(self) -> np.ndarray:
@@ -378,7 +379,7 @@ def test_priority_and_the_device_count_as_they_do_in_the_line(user):
 
     places = {generation.pk: generation.position for generation in line}
     assert places == {late.pk: 2, pinned.pk: 1, usual.pk: 1, other.pk: 1}
-    assert places == {one.pk: Generation.objects.position_of(one) for one in (late, pinned, usual, other)}
+    assert places == {one.pk: position_of(one) for one in (late, pinned, usual, other)}
 
 
 # --- Waiting

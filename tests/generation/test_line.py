@@ -7,10 +7,11 @@ import pytest
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from generation import dispatch, housekeeping, line, operations
+from generation import housekeeping, line, operations
 from generation.lifecycle import Outcome, Status
 from generation.line import Pace, Seconds
 from generation.models import Attempt, Generation
+from generation.models.positions import position_of
 from generation.parameters import Wishes
 from generation.terms import Asked
 from tests import factories
@@ -78,7 +79,7 @@ def test_many_of_one_owner_delay_a_single_one_of_another_by_one(user, stranger, 
     single = submit(stranger)
 
     assert in_order().index(single) <= 1
-    assert Generation.objects.position_of(single) <= 2
+    assert position_of(single) <= 2
 
 
 def test_a_batch_of_one_owner_delays_a_single_one_of_another_by_one(user, stranger, model):
@@ -136,39 +137,6 @@ def test_what_is_cancelled_while_it_waits_does_not_count_as_used(user, model):
     assert submit(user).turn_at - timezone.now() < SECOND
 
 
-def test_the_positions_are_the_order_in_which_dispatch_publishes(broker, user, stranger, staff, model):
-    factories.make_device()
-    for owner, priority in ((user, 0), (user, 0), (user, -1), (stranger, 0), (staff, 1), (stranger, -1), (user, 0)):
-        submit(owner, priority=priority)
-    dispatch.top_up(model)  # the first of them are at the broker now
-    promised = dict(Generation.objects.with_position().values_list("pk", "position"))
-
-    published = list(Generation.objects.dispatched().order_by("dispatched_at"))
-    while waiting := Generation.objects.undispatched()[:1]:
-        published += waiting
-        dispatch.publish(published[-1])
-
-    assert [promised[generation.pk] for generation in published] == [1, 2, 3, 4, 5, 6, 7]
-
-
-def test_one_row_and_the_list_tell_the_same_position(broker, user, stranger, model):
-    for owner in (user, user, user, stranger):
-        submit(owner)
-    dispatch.top_up(model)
-
-    listed = dict(Generation.objects.with_position().values_list("pk", "position"))
-
-    assert {row.pk: Generation.objects.position_of(row) for row in in_order()} == listed
-
-
-def test_pinned_ones_stand_in_the_line_of_their_device(user, model):
-    mine, other = factories.make_device(index=0), factories.make_device(index=1)
-    submit(user)
-    pinned = [factories.make_generation(owner=user, pinned_to=device) for device in (mine, other, mine)]
-
-    assert [Generation.objects.position_of(generation) for generation in pinned] == [1, 1, 2]
-
-
 def test_who_has_waited_too_long_gets_one_before_all_others(user, staff, model, settings):
     settings.LONGEST_WAIT_SECONDS = 600
     patient = [submit(user, priority=-1) for _ in range(3)]
@@ -189,6 +157,14 @@ def test_the_next_one_of_who_waits_too_long_follows_when_the_time_is_over_again(
     Generation.objects.filter(rank=line.HURRIED).update(turn_at=Now() - timedelta(minutes=11))
 
     assert housekeeping.hurry_starving() == 1
+
+
+def test_a_run_that_went_on_from_a_saved_step_says_nothing_about_the_pace(user, model):
+    factories.make_device()
+    ran = factories.make_generation(owner=user, status=Status.SUCCEEDED)
+    factories.make_attempt(generation=ran, outcome=Outcome.SUCCEEDED, resumed_from_step=19)
+
+    assert line.measure(model.pk) is None
 
 
 def test_without_a_measured_run_there_is_no_estimate(user, model):

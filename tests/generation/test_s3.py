@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import boto3
 import httpx
@@ -17,7 +17,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.utils import timezone
 
-from generation import cleaning, input_pixels, inputs, operations, storage
+from generation import cleaning, input_pixels, inputs, operations, saved_states, storage
 from generation.engines.encoding import EncodedImage
 from generation.input_pixels import InputLost
 from generation.lifecycle import Status
@@ -221,6 +221,19 @@ def test_a_folder_without_a_row_is_found_and_removed(s3):
 
     assert removed >= 1
     assert not any(default_storage.exists(name) for name in names)
+
+
+def test_the_state_of_a_running_generation_is_kept_and_forgotten(s3, settings):
+    settings.BROKER_URL = "amqp://guest:guest@rabbitmq//"  # so that it is a file
+    generation_id = uuid4()
+    for step, data in ((3, b"the third"), (12, b"the twelfth")):
+        saved_states.keep(generation_id, data, step=step)
+
+    found, listed = list(saved_states.find(generation_id)), list(storage.generations_with_files(saved_states.ROOT))
+    saved_states.forget(generation_id)
+
+    assert (found, generation_id in listed) == ([b"the twelfth"], True)
+    assert list(saved_states.find(generation_id)) == []
 
 
 def test_an_upload_in_parts_that_was_left_half_done_is_ended(s3):

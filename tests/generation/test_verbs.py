@@ -111,6 +111,36 @@ def test_a_release_puts_it_back_in_the_queue_and_does_not_count_as_a_loss():
     assert generation.attempts.lost().count() == 0
 
 
+def test_a_release_keeps_the_progress_that_was_saved():
+    generation, attempt = claimed()
+
+    generation.release(attempt, step=3, saved_step=3)
+    again = generation.claim(device=factories.make_device(index=1), dispatch_no=1, from_step=3)
+
+    generation.refresh_from_db()
+    assert (generation.step, generation.resumed_from_step, again.resumed_from_step) == (3, 3, 3)
+
+
+def test_a_rescue_shows_the_progress_that_was_saved_and_no_more():
+    generation, attempt = claimed()
+    beat({attempt.claim_token: (7, 20, 5)}, lease=-LEASE)
+
+    generation.rescue(attempt)
+
+    generation.refresh_from_db()
+    assert (generation.status, generation.step) == (Status.QUEUED, 5)
+
+
+def test_an_attempt_that_begins_anew_says_why_and_where():
+    generation, attempt = claimed()
+
+    generation.begin_anew(attempt, note="The state was not found.")
+
+    attempt.refresh_from_db()
+    assert (attempt.resumed_from_step, attempt.start_note) == (None, "The state was not found.")
+    assert (generation.step, generation.saved_step, generation.resumed_from_step) == (0, 0, None)
+
+
 def test_a_generation_whose_cancel_was_requested_is_not_released():
     generation, attempt = claimed()
     generation.request_cancel()
@@ -228,11 +258,11 @@ def test_a_beat_renews_the_lease_and_notes_the_progress():
     generation, attempt = claimed()
     expire(generation)
 
-    held = beat({attempt.claim_token: (7, 39)}, lease=LEASE)
+    held = beat({attempt.claim_token: (7, 39, 5)}, lease=LEASE)
 
     generation.refresh_from_db()
     assert held == {attempt.claim_token: False}
-    assert (generation.step, generation.total_steps) == (7, 39)
+    assert (generation.step, generation.total_steps, generation.saved_step) == (7, 39, 5)
     assert not Generation.objects.expired().exists()
 
 
@@ -240,7 +270,7 @@ def test_a_beat_tells_of_a_requested_cancel():
     generation, attempt = claimed()
     generation.request_cancel()
 
-    assert beat({attempt.claim_token: (0, 1)}, lease=LEASE) == {attempt.claim_token: True}
+    assert beat({attempt.claim_token: (0, 1, 0)}, lease=LEASE) == {attempt.claim_token: True}
 
 
 def test_a_beat_leaves_out_a_lost_claim():
@@ -248,15 +278,4 @@ def test_a_beat_leaves_out_a_lost_claim():
     expire(generation)
     generation.rescue(attempt)
 
-    assert beat({attempt.claim_token: (0, 1)}, lease=LEASE) == {}
-
-
-def test_the_position_counts_who_is_ahead_by_priority_and_then_by_age():
-    first, second = factories.make_generation(), factories.make_generation()
-    urgent = factories.make_generation(priority=1)
-    patient = factories.make_generation(priority=-1)
-    running = factories.make_generation(status=Status.RUNNING)
-
-    positions = dict(Generation.objects.with_position().values_list("pk", "position"))
-
-    assert positions == {urgent.pk: 1, first.pk: 2, second.pk: 3, patient.pk: 4, running.pk: None}
+    assert beat({attempt.claim_token: (0, 1, 0)}, lease=LEASE) == {}

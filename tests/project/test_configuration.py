@@ -23,6 +23,7 @@ TYPES = {
     "limit": {"int"},
     "port": {"int"},
     "seconds": {"float"},
+    "interval": {"float"},
     "days": {"float"},
     "bool": {"bool"},
 }

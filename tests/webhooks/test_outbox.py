@@ -9,7 +9,6 @@ from django.db import IntegrityError, OperationalError, transaction
 from django.db.models.functions import Now
 
 from generation import dispatch, housekeeping, operations
-from generation.events.progress import ProgressReport
 from generation.lifecycle import SeenBy, Status
 from generation.models import Generation, WebhookEvent
 from generation.models.webhook import Kind, State
@@ -202,8 +201,7 @@ def test_old_progress_is_removed_and_nothing_else():
 
 
 def watch(**fields) -> Watch:
-    report = ProgressReport(factories.make_generation())
-    return Watch(claim_token=uuid4(), task_id="1", total=20, report=report, webhook_for=uuid4(), **fields)
+    return factories.make_watch(total=20, webhook_for=uuid4(), **fields)
 
 
 def test_progress_is_news_once_there_is_some_and_not_too_often():

@@ -25,6 +25,7 @@ from generation import operations
 from generation.errors import AlreadyFinished
 from generation.lifecycle import Status
 from generation.models import Generation, Image, WebhookEvent
+from generation.models.positions import set_positions
 from generation.terms import Terms
 
 STREAM_SECONDS = 3600
@@ -154,7 +155,7 @@ class CancelView(FalView):
 
 def status_of(generation: Generation, request: Request, owner: str, name: str, *, has_logs: bool) -> dict[str, Any]:
     """The status with the place in the queue and the addresses for more."""
-    generation.position = Generation.objects.position_of(generation)
+    set_positions([generation])
     return translate.status_of(generation, urls=urls_of(generation, request, owner, name), has_logs=has_logs)
 
 

@@ -14,7 +14,7 @@ import logging
 import os
 import signal
 import sys
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import uvicorn
@@ -101,9 +101,9 @@ def web_server(host: Host, bind: str) -> uvicorn.Server:
 class Uvicorn(uvicorn.Server):
     """Without its own handlers of signals, which would raise them anew at the end."""
 
-    def capture_signals(self) -> suppress:  # type: ignore[override]
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
         """Do nothing for the length of a block."""
-        return suppress()
+        return nullcontext()
 
 
 def main() -> None:

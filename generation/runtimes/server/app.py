@@ -201,7 +201,7 @@ def answer_to(frame: Frame) -> Response:
             headers = {
                 "Pictor-Shape": ",".join(str(length) for length in frame.header["shape"]),
                 "Pictor-Pipeline-Seconds": f"{frame.header['pipeline_seconds']:.6f}",
-                "Pictor-Server-Seconds": f"{frame.header['server_seconds']:.6f}",
+                "Pictor-Server-Seconds": f"{frame.header['times']['total_seconds']:.6f}",
             }
             return Response(bytes(frame.payload), media_type=PIXELS, headers=headers)
         case Kind.ERROR:

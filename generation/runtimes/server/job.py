@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 from uuid import uuid4
 
 from generation.engines.errors import EngineError
-from generation.engines.types import GeneratedImages, ImageRequest, PackedState, Progress
+from generation.engines.packed_state import PackedState
+from generation.engines.types import GeneratedImages, ImageRequest, Progress
 from generation.runtimes import packing
 from generation.runtimes.frames import Frame, Kind
 
@@ -56,7 +57,7 @@ class Job:
             self.tell(self._preview(progress))
         if Kind.SAVE in self.wants and progress.offers is not None:
             self.wants.discard(Kind.SAVE)
-            self.tell(packing.pack_state(progress.save()))
+            self._save(progress)
         place = {"step": progress.step, "total": progress.total, "has_offers": progress.offers is not None}
         self.tell(Frame(Kind.PROGRESS, place))
 
@@ -64,12 +65,7 @@ class Job:
         """The last frame about it."""
         match outcome:
             case GeneratedImages():
-                started = time.monotonic()
-                return packing.pack_images(
-                    outcome,
-                    server_seconds=started - self.arrived_at,
-                    serialise_seconds=self.unpack_seconds,
-                )
+                return packing.pack_images(outcome, self._times())
             case Cancelled():
                 return Frame(Kind.CANCELLED)
             case EngineError():
@@ -104,6 +100,28 @@ class Job:
         async for frame in self.frames():
             last = frame
         return last
+
+    def _save(self, progress: Progress) -> None:
+        """Begin to copy the state; a thread of its own waits for the device, and packs it."""
+        copy = progress.copy_state()
+        if copy is None:
+            self.tell(packing.pack_state(None))
+            return
+
+        def finish() -> None:
+            try:
+                state = copy()
+                self.tell(packing.pack_state(state if state.is_finite else None))
+            except Exception:  # a precaution must not end a generation
+                logger.exception("A state could not be saved.")
+                self.tell(packing.pack_state(None))
+
+        self._loop.call_soon_threadsafe(self._loop.run_in_executor, None, finish)
+
+    def _times(self) -> packing.ServerTimes:
+        return packing.ServerTimes(
+            total_seconds=time.monotonic() - self.arrived_at, serialise_seconds=self.unpack_seconds
+        )
 
     def _preview(self, progress: Progress) -> Frame:
         try:

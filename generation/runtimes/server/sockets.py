@@ -1,4 +1,4 @@
-"""The model server's Unix socket: frames after a handshake, one question at a time per connection (docs/protocol.md)."""
+"""The model server's Unix socket: frames after a handshake, one question at a time (docs/protocol.md)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ class SocketServer:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        assert task is not None
+        if task is None:
+            return
         self._connections.add(task)
         try:
             self._check_peer(writer)
@@ -74,7 +75,7 @@ class SocketServer:
             writer.close()
 
     def _check_peer(self, writer: asyncio.StreamWriter) -> None:
-        """Raise BadMessage for a process of another user: Linux tells who is at the other end (unix(7), SO_PEERCRED)."""
+        """Raise BadMessage for a process of another user: Linux tells (unix(7), SO_PEERCRED)."""
         peer = writer.get_extra_info("socket")
         credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         process, user, _ = struct.unpack("3i", credentials)

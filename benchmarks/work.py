@@ -1,0 +1,119 @@
+"""What the benchmarks that draw have in common: the model, what is asked for, and a client that asks over HTTP."""
+
+import subprocess
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.service.running import Running  # noqa: E402  found through the line above
+
+SHIPPED = "fluent-emoji-256"
+KEEN_SECONDS, CALM_SECONDS = 0.03, 0.5
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every client asks for, again and again."""
+
+    model: str
+    source: str
+    size: int
+    steps: int
+    guidance_scale: float
+    device: str
+
+    @property
+    def torch_device(self) -> str:
+        """The name that torch knows the device by."""
+        return "cpu" if self.device.startswith("cpu") else f"cuda:{self.device}"
+
+    @property
+    def service_devices(self) -> str:
+        """What `manage.py up --devices` takes for it."""
+        return "cpu:1" if self.torch_device == "cpu" else self.device
+
+    def wishes(self, number: int) -> dict[str, Any]:
+        """The body of a request for one picture."""
+        return {
+            "model": self.model,
+            "prompt": prompt_of(number),
+            "seed": number,
+            "width": self.size,
+            "height": self.size,
+            "num_inference_steps": self.steps,
+            "guidance_scale": self.guidance_scale,
+        }
+
+
+def prompt_of(number: int) -> str:
+    """Another one for each picture: what was encoded for one helps no other."""
+    return f"a red apple, picture {number}"
+
+
+def add_work_arguments(parser: ArgumentParser) -> None:
+    """Say on the command line which model draws what, and where."""
+    parser.add_argument("--model", default=SHIPPED, help="the shipped one, or a name that architectures.py knows")
+    parser.add_argument("--folder", type=Path, help="where that model lies already")
+    parser.add_argument("--device", default="cpu", help="cpu, or the number of a GPU")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--guidance-scale", type=float, default=4.5)
+
+
+def work_of(options: Namespace, *, folder: Path) -> Work:
+    """The work of a command line; a model that lies nowhere yet is made in the folder."""
+    source = options.folder or (ROOT / "weights" / SHIPPED if options.model == SHIPPED else folder / options.model)
+    if not source.exists():
+        subprocess.run([sys.executable, ROOT / "benchmarks/architectures.py", options.model, source], check=True)
+    return Work(options.model, str(source), options.size, options.steps, options.guidance_scale, options.device)
+
+
+def register(service: Running, work: Work) -> None:
+    """Enter the model into the service's registry, unless it ships with it."""
+    if work.model != SHIPPED:
+        sizes = ", ".join(f"{name}={work.size}" for name in ("default_width", "default_height"))
+        service.ask(
+            f"str(DiffusionModel.objects.create(slug={work.model!r}, name={work.model!r}, source={work.source!r}, "
+            f"{sizes}, max_width=2048, max_height=2048))"
+        )
+
+
+class Client:
+    """Draws by HTTP; looks often only when a picture is due, as each look takes time from those who draw."""
+
+    def __init__(self, service: Running, work: Work) -> None:
+        self.service = service
+        self.work = work
+        self.expected = 0.0
+
+    def draw(self, number: int) -> None:
+        """Submit, wait, fetch."""
+        started = time.monotonic()
+        generation = self.service.submit(**self.work.wishes(number))
+        while (seen := self.service.look(generation))["finished_at"] is None:
+            left = 0.95 * self.expected - (time.monotonic() - started)
+            time.sleep(min(CALM_SECONDS, left) if left > KEEN_SECONDS else KEEN_SECONDS)
+        if seen["error"]:
+            sys.exit(seen["error"]["detail"])
+        self.service.image(seen)
+        self.expected = time.monotonic() - started
+
+
+def seconds_per_picture(draw: Callable[[int], object], *, clients: int, rounds: int, warm_up_seconds: float) -> float:
+    """One round or more to warm up, then `rounds` for each client at once."""
+    with ThreadPoolExecutor(clients) as pool:
+        warm_until = time.monotonic() + warm_up_seconds
+        list(pool.map(draw, range(clients)))
+        while time.monotonic() < warm_until:
+            list(pool.map(draw, range(clients)))
+        started = time.perf_counter()
+        list(pool.map(draw, range(clients, clients * (rounds + 1))))
+        return (time.perf_counter() - started) / (clients * rounds)
