@@ -31,7 +31,7 @@ class ApiKeyManager(AuthTokenManager):
 
     def get_queryset(self) -> models.QuerySet["ApiKey"]:
         """All keys."""
-        return super().get_queryset().select_related("user__limits_row")
+        return super().get_queryset().select_related("user__limits_row", "user__webhook_account")
 
 
 class ApiKey(LimitFields, AbstractAuthToken):

@@ -1,12 +1,14 @@
 """RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers-10): what is left of each limit in force."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from django.http import HttpRequest, HttpResponse
 from django.utils.decorators import sync_only_middleware
 from rest_framework.request import Request
 
-from generation.quotas import Quota
+from api.authentication import credential_of, user_of
+from generation.models.limits import limits_of
+from generation.quotas import Limits, Policy, Quota
 
 LARGEST = 10**15 - 1
 
@@ -20,6 +22,17 @@ def remember(request: Request | None, quotas: Iterable[Quota]) -> None:
     plain = request._request
     known = {quota.policy: quota for quota in (*getattr(plain, "quotas", ()), *quotas)}
     plain.quotas = tuple(known.values())  # type: ignore[attr-defined]
+
+
+def limits_in_force(
+    request: Request, policy: Policy, limit_in: Callable[[Limits], int | None]
+) -> Iterator[tuple[str, str, int]]:
+    """Of the user and of the key: what the limit is called, under which name is counted, and the limit."""
+    user, credential = user_of(request), credential_of(request)
+    if limit := limit_in(limits_of(user)):
+        yield str(policy), f"user:{user.pk}", limit
+    if credential and (limit := limit_in(credential.limits)):
+        yield f"key-{policy}", f"key:{user.pk}:{credential.name}", limit
 
 
 @sync_only_middleware

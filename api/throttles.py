@@ -7,7 +7,6 @@ a request matters more than its count. The log says so.
 import logging
 import math
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -19,10 +18,8 @@ from redis.retry import Retry
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from api.authentication import credential_of, user_of
-from api.rate_limits import remember
+from api.rate_limits import limits_in_force, remember
 from generation.errors import LimitReached
-from generation.models.limits import limits_of
 from generation.quotas import Policy, Quota
 
 if TYPE_CHECKING:
@@ -53,7 +50,7 @@ def count_request(request: Request) -> tuple[Quota, ...]:
     """Count this one; the quotas of the user and of the key, as far as they are limited."""
     if not request.user or not request.user.is_authenticated:
         return ()
-    wanted = list(limits_in_force(request))
+    wanted = list(limits_in_force(request, Policy.REQUESTS, lambda limits: limits.requests_per_minute))
     if not wanted or time.monotonic() < _paused_until:
         return ()
     try:
@@ -74,15 +71,6 @@ def count_request(request: Request) -> tuple[Quota, ...]:
         )
         for (policy, _, limit), (used, frees_in_seconds) in zip(wanted, counts, strict=True)
     )
-
-
-def limits_in_force(request: Request) -> Iterator[tuple[str, str, int]]:
-    """The policy's name, the counter's name, and the limit."""
-    if limit := limits_of(user_of(request)).requests_per_minute:
-        yield str(Policy.REQUESTS), f"user:{request.user.pk}", limit
-    credential = credential_of(request)
-    if credential and (limit := credential.limits.requests_per_minute):
-        yield f"key-{Policy.REQUESTS}", f"key:{request.user.pk}:{credential.name}", limit
 
 
 def count(names: list[str]) -> list[tuple[int, int]]:

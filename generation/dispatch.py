@@ -15,7 +15,7 @@ from django.db import Error
 from kombu.exceptions import OperationalError
 
 from generation import kill_points
-from generation.models import Device, DiffusionModel, Generation, WebhookEvent
+from generation.models import Device, DiffusionModel, Generation, WebhookEvent, allowances
 from generation.models.webhook import WebhookEventQuerySet
 
 logger = logging.getLogger(__name__)
@@ -29,8 +29,10 @@ WINDOW_PER_SLOT = 2
 SMALLEST_WINDOW = 2
 PINNED_AT_ONCE = 20
 PAUSE_AFTER_FAILURE_SECONDS = 5.0
+FULL_SECONDS = 1.0  # how long a new generation need not look again: who ends one does, and the housekeeper
 
 _paused_until = 0.0
+_full_until: dict[int, float] = {}  # by model
 
 
 def model_queue(slug: str) -> str:
@@ -46,20 +48,30 @@ def device_queue(*, host: str, label: str) -> str:
 def send_off(generation: Generation) -> None:
     """Have a new generation published: at once if it is pinned, else as soon as it is its turn."""
     kill_points.reach("after_commit", generation.pk)
-    if generation.pinned_to is None:
-        top_up(generation.model)
-    else:
+    if generation.pinned_to is not None:
         publish_all([generation])
+    elif time.monotonic() >= _full_until.get(generation.model_id, 0.0):
+        top_up(generation.model)
 
 
 def top_up(model: DiffusionModel) -> int:
     """Publish waiting generations of `model` until its window is full; returns how many."""
-    waiting = model.generations.shared()
-    in_line = list(waiting.queued()[: SMALLEST_WINDOW + 1])
+    waiting = model.generations.queued().shared()
+    in_line = list(waiting[: SMALLEST_WINDOW + 1])
     if len(in_line) <= SMALLEST_WINDOW:  # so short a line fits into any window, and this one look has seen all of it
         return publish_all(generation for generation in in_line if generation.dispatched_at is None)
-    room = max(0, window(model) - waiting.dispatched().count())
-    return publish_all(waiting.undispatched()[:room])
+    room = window(model) - model.generations.dispatched().shared().count()
+    if room <= 0:
+        _full_until[model.pk] = time.monotonic() + FULL_SECONDS
+        return 0
+    published = 0
+    undispatched = waiting.filter(dispatched_at=None)
+    while next_ones := list(undispatched.exclude(allowances.held_back())[: room - published]):
+        count = publish_all(next_ones)
+        published += count
+        if count in (0, len(next_ones)):
+            break  # else some were held back: their places go to others
+    return published
 
 
 def top_up_all(models: Iterable[DiffusionModel]) -> int:
@@ -90,12 +102,13 @@ def window(model: DiffusionModel) -> int:
 
 
 def publish(generation: Generation) -> bool:
-    """Send one message for a waiting generation; False if it no longer waits or the broker did not take it.
+    """Send one message for a waiting generation; False if it no longer waits, its owner or its API key has as many at
+    work as they may, or the broker did not take it.
 
     The number is taken before the message is sent, so two dispatchers cannot publish the same one, and a
     message that is lost on the way is made anew with the next number (`housekeeping.redispatch_overdue`).
     """
-    if not generation.mark_dispatched():
+    if not allowances.mark_dispatched(generation):
         return False
     queue = (
         model_queue(generation.model.slug)

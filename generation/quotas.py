@@ -9,6 +9,7 @@ class Policy(StrEnum):
 
     WAITING = "waiting"
     UNFINISHED = "unfinished"
+    EVENT_STREAMS = "event-streams"
     PIXEL_STEPS = "pixel-steps-per-day"
     REQUESTS = "requests-per-minute"
 
@@ -19,6 +20,8 @@ class Limits:
 
     waiting: int | None = None
     unfinished: int | None = None
+    running: int | None = None
+    event_streams: int | None = None
     pixel_steps_per_day: int | None = None
     requests_per_minute: int | None = None
 

@@ -26,7 +26,7 @@ KEPT_SECONDS = 24 * 3600
 
 
 def key(generation_id: UUID) -> str:
-    """Its name in Redis."""
+    """The hash in Redis that has its states by their steps."""
     return f"{configuration().redis_prefix}state:{generation_id}"
 
 
@@ -34,11 +34,28 @@ def keep(generation_id: UUID, data: bytes, *, step: int) -> None:
     """Keep the state after that step instead of earlier ones. Raises what the storage raises."""
     if configuration().saves_in_redis and len(data) <= LARGEST_IN_REDIS:
         try:
-            with streams.connect() as redis:
-                redis.set(key(generation_id), data, ex=KEPT_SECONDS)
+            keep_in_redis(generation_id, data, step=step)
             return
         except (RedisError, OSError) as error:
             logger.warning("Redis does not take the state of %s (%s); the storage has to.", generation_id, error)
+    keep_on_storage(generation_id, data, step=step)
+
+
+def keep_in_redis(generation_id: UUID, data: bytes, *, step: int) -> None:
+    """Put it beside those of later steps, which there are if this worker was paused and lost its claim meanwhile."""
+    name = key(generation_id)
+    with streams.connect() as redis:
+        earlier = [field for field in cast(list[bytes], redis.hkeys(name)) if int(field) < step]
+        pipeline = redis.pipeline()
+        pipeline.hset(name, str(step), cast(str, data))
+        if earlier:
+            pipeline.hdel(name, *cast(list[str], earlier))
+        pipeline.expire(name, KEPT_SECONDS)
+        pipeline.execute()
+
+
+def keep_on_storage(generation_id: UUID, data: bytes, *, step: int) -> None:
+    """The same there. Raises what the storage raises."""
     earlier = [number for number in steps_on_storage(generation_id) if number < step]
     default_storage.save(file_name(generation_id, step), ContentFile(data))
     for number in earlier:  # only now: a worker that dies while it writes leaves the one before
@@ -50,9 +67,7 @@ def find(generation_id: UUID) -> Iterator[bytes]:
     if configuration().saves_in_redis:
         try:
             with streams.connect() as redis:
-                data = cast(bytes | None, redis.get(key(generation_id)))
-            if data is not None:
-                yield data
+                yield from cast(list[bytes], redis.hvals(key(generation_id)))
         except (RedisError, OSError) as error:
             logger.warning("Redis does not say whether it has a state of %s: %s", generation_id, error)
     try:

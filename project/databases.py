@@ -17,6 +17,7 @@ POSTGRES = {
     "keepalives_interval": 2,
     "keepalives_count": 3,
 }
+POOL = {"min_size": 1, "max_size": 8, "timeout": 5}  # seconds until a request is told that the database is busy
 
 
 def with_options(database: dict[str, Any], *, base_dir: Path) -> dict[str, Any]:
@@ -28,3 +29,14 @@ def with_options(database: dict[str, Any], *, base_dir: Path) -> dict[str, Any]:
     if database["ENGINE"].endswith("postgresql"):
         return database | {"OPTIONS": POSTGRES | database.get("OPTIONS", {})}
     return database
+
+
+def share_connections(databases: dict[str, dict[str, Any]]) -> None:
+    """Have the requests of this process take turns on a few connections to PostgreSQL; before the first one is made.
+
+    Each request has a thread of its own, which would make a connection of its own: that takes longer than all it asks.
+    """
+    for database in databases.values():
+        if database["ENGINE"].endswith("postgresql"):
+            database["OPTIONS"] = database.get("OPTIONS", {}) | {"pool": POOL}
+            database["CONN_HEALTH_CHECKS"] = True  # or each connection that a restart has cut would fail a request

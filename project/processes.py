@@ -36,6 +36,7 @@ def web_spec(*, port: int) -> ChildSpec:
         "timeout-graceful-shutdown": "5",  # else an open event stream keeps it from ever stopping
         "log-config": "deploy/uvicorn-logging.yaml",
         "log-level": "warning",
+        "workers": str(settings.WEB_PROCESSES),
     }
     arguments = [word for name, value in options.items() for word in (f"--{name}", value)]
     return ChildSpec(

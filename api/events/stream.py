@@ -15,6 +15,7 @@ from api.threads import in_thread
 from generation.events.event import END, EventId, Kind, ReceivedEvent, frame
 from generation.events.hub import EventsUnavailable, this_hub
 from generation.events.listener import ListenerClosed
+from generation.events.seats import Seat
 
 HEARTBEAT_SECONDS = 15.0
 LOOK_AGAIN_SECONDS = 60.0
@@ -38,7 +39,12 @@ Look = Callable[[], View]
 
 
 async def stream(
-    *, owner_id: object, generation_id: UUID | None, look: Look, last_event_id: EventId | None
+    *,
+    owner_id: object,
+    generation_id: UUID | None,
+    look: Look,
+    last_event_id: EventId | None,
+    seat: Seat | None = None,
 ) -> AsyncIterator[bytes]:
     """What has been missed since `last_event_id`, or else a snapshot; then everything as it happens.
 
@@ -49,7 +55,7 @@ async def stream(
     hub = this_hub()
     try:
         # Listening comes first, so whatever happens while the snapshot is taken comes after it.
-        async with hub.listen(owner_id, generation_id=generation_id) as listener:
+        async with hub.listen(owner_id, generation_id=generation_id, seat=seat) as listener:
             missed = await hub.replay(listener, after=last_event_id) if last_event_id else None
             look_at = monotonic() + LOOK_AGAIN_SECONDS
             while True:

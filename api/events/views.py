@@ -18,14 +18,18 @@ from api.events.schema import a_stream
 from api.events.stream import Look, View, stream
 from api.generations.serializers import GenerationSerializer
 from api.negotiation import WhateverIsAccepted
+from api.rate_limits import limits_in_force
+from generation.errors import LimitReached
 from generation.events.event import END, EventId, status_event
 from generation.events.hub import EventsUnavailable, this_hub
+from generation.events.seats import Seat
 from generation.models import Generation
 from generation.models.positions import set_positions
+from generation.quotas import Policy, Quota
 
 MOST_IN_A_SNAPSHOT = 100
 CONTENT_TYPE = "text/event-stream"
-RETRY_AFTER_SECONDS = "5"
+RETRY_AFTER_SECONDS = 5
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -61,28 +65,53 @@ def open_stream(
     """The stream as an answer; 503 where there can be none, which is no error to be logged with its trace."""
     if not isinstance(request._request, ASGIRequest):
         return unavailable("Live events need an ASGI server. Serve project.asgi:application, for example by uvicorn.")
-    if not async_to_sync(has_hub)():
+    try:
+        async_to_sync(check_hub)()
+        if request.method == "HEAD":
+            return HttpResponse(content_type=CONTENT_TYPE, headers=HEADERS)
+        seat = take_seat(request)
+    except EventsUnavailable:
         return unavailable("Live events have no Redis right now. Look at the generation itself, or try again soon.")
-    if request.method == "HEAD":
-        return HttpResponse(content_type=CONTENT_TYPE, headers=HEADERS)
     last_event_id = EventId.parse(request.headers.get("Last-Event-ID", ""))
-    events = stream(owner_id=owner_id, generation_id=generation_id, look=look, last_event_id=last_event_id)
+    events = stream(owner_id=owner_id, generation_id=generation_id, look=look, last_event_id=last_event_id, seat=seat)
     return StreamingHttpResponse(events, content_type=CONTENT_TYPE, headers=HEADERS)
 
 
-async def has_hub() -> bool:
-    """Whether the hub can reach Redis."""
-    try:
-        await this_hub().check()
-    except EventsUnavailable:
-        return False
-    return True
+async def check_hub() -> None:
+    """Raise EventsUnavailable unless the hub can reach Redis."""
+    await this_hub().check()
+
+
+def take_seat(request: Request) -> Seat | None:
+    """A seat for one more stream, None for who may have any number; raises LimitReached, or EventsUnavailable."""
+    limits = list(limits_in_force(request, Policy.EVENT_STREAMS, lambda limits: limits.event_streams))
+    if not limits:
+        return None
+    seat, counts = async_to_sync(sit_down)([name for _, name, _ in limits])
+    quotas = [
+        Quota(policy=policy, limit=limit, used=used, asked=1, unit="streams", frees_in_seconds=RETRY_AFTER_SECONDS)
+        for (policy, _, limit), used in zip(limits, counts, strict=True)
+    ]
+    if exceeded := [quota for quota in quotas if quota.is_exceeded]:
+        async_to_sync(stand_up)(seat)
+        raise LimitReached(exceeded)
+    return seat
+
+
+async def sit_down(names: list[str]) -> tuple[Seat, list[int]]:
+    """A seat in the hub of this event loop, and how many are taken under each of the names."""
+    return await this_hub().take_seat(names)
+
+
+async def stand_up(seat: Seat) -> None:
+    """Leave it."""
+    await this_hub().leave_seat(seat)
 
 
 def unavailable(detail: str) -> HttpResponseBase:
     """The problem detail that there are no live events."""
     response = answer(503, code="events_unavailable", detail=detail)
-    response["Retry-After"] = RETRY_AFTER_SECONDS
+    response["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
 
 

@@ -22,9 +22,10 @@ from typing import Any, Protocol
 import torch
 
 from generation.engines import rows
+from generation.engines.callee import Callee
 from generation.engines.flight import Flight
 from generation.engines.knees import OneAtATime
-from generation.engines.rows import Call, Callee, Disassembler
+from generation.engines.rows import Call, Disassembler
 
 logger = logging.getLogger(__name__)
 

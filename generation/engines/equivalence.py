@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from generation.engines import rows
-from generation.engines.rows import Call, Company
+from generation.engines.callee import Company
+from generation.engines.rows import Call
 
 # The relative error that other kernels and another order of summation explain. A row that got something of
 # its neighbours is wrong by far more.

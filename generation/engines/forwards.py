@@ -11,9 +11,10 @@ import torch
 
 from generation.engines import device as devices
 from generation.engines import rows
+from generation.engines.callee import Company
 from generation.engines.compiling import Compiler
 from generation.engines.graphs import BUCKETS, Graphs
-from generation.engines.rows import Call, Company
+from generation.engines.rows import Call
 
 logger = logging.getLogger(__name__)
 

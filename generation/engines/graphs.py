@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 
+from generation.engines.callee import Company
 from generation.engines.compiling import Compiler
 from generation.engines.recording import Pool, Recording, record
-from generation.engines.rows import Call, Company
+from generation.engines.rows import Call
 
 logger = logging.getLogger(__name__)
 

@@ -13,12 +13,13 @@ import torch
 
 from generation.engines import schedulers
 from generation.engines.batching import Batcher, Member
+from generation.engines.callee import Callee, Company
 from generation.engines.equivalence import Verdict
 from generation.engines.knees import Knees, OneAtATime, PixelBudget
 from generation.engines.memory_saving import MemorySaving
 from generation.engines.previews import Previewer
 from generation.engines.prompts import PromptEncoder
-from generation.engines.rows import Callee, Company, Disassembler
+from generation.engines.rows import Disassembler
 from generation.engines.standins import (
     DENOISERS,
     DevicePostprocessor,

@@ -12,57 +12,18 @@ import hashlib
 import inspect
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
-if TYPE_CHECKING:
-    from generation.engines.limits import Limits
+from generation.engines.callee import Callee, Company
 
 # Positions depend on the size of the picture and not on the picture: one tensor for all rows, whatever its shape.
 _SHARED = frozenset({"img_ids", "txt_ids", "image_rotary_emb"})
 _TIMESTEPS = frozenset({"timestep", "timesteps", "t"})
 
 Rows = torch.Tensor | list[torch.Tensor]
-
-
-class Company(Enum):
-    """With whom the rows of a call may share a forward."""
-
-    ANY = "as many as pay off"
-    FIXED = "as many as fill a fixed number of rows, so that the kernels are always the same"
-    NONE = "nobody, so that not even the place of a row in the batch changes"
-
-
-@dataclass(frozen=True, slots=True)
-class Callee:
-    """What is called: the same for all generations that use it, and told apart by its name.
-
-    `save_memory` is called where a single row does not fit; it is worth another try if that returns True.
-    """
-
-    name: str
-    function: Callable[..., Any]
-    signature: inspect.Signature
-    limits: Limits
-    fixed_count: int = 1
-    save_memory: Callable[[], bool] = bool
-
-    @classmethod
-    def of(
-        cls,
-        function: Callable[..., Any],
-        *,
-        name: str,
-        limits: Limits,
-        fixed_count: int = 1,
-        save_memory: Callable[[], bool] = bool,
-    ) -> Callee:
-        """A module, or a method of one."""
-        signature = inspect.signature(getattr(function, "forward", function))
-        return cls(name, function, signature, limits, fixed_count, save_memory)
 
 
 @dataclass(frozen=True, slots=True)

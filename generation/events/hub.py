@@ -6,7 +6,7 @@ What no event told, because its publisher died or Redis forgot it, the database 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from uuid import UUID, uuid4
@@ -15,9 +15,10 @@ from weakref import WeakKeyDictionary
 from django.db import Error, connections
 from redis.exceptions import RedisError
 
-from generation.events import streams
+from generation.events import seats, streams
 from generation.events.event import EventId, Kind, ReceivedEvent, mark_event
 from generation.events.listener import Listener, condense
+from generation.events.seats import Seat
 from generation.models import Generation
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Hub:
         self._positions: dict[str, EventId] = {}
         self._joining = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
+        self._leaving: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
     async def check(self) -> None:
@@ -57,14 +59,31 @@ class Hub:
         except UNAVAILABLE as error:
             raise EventsUnavailable(str(error)) from error
 
+    async def take_seat(self, names: Collection[str]) -> tuple[Seat, list[int]]:
+        """A seat that counts under each of the names, and how many do now. Raises EventsUnavailable."""
+        try:
+            return await seats.take(self._commands, names)
+        except UNAVAILABLE as error:
+            raise EventsUnavailable(str(error)) from error
+
+    async def leave_seat(self, seat: Seat) -> None:
+        """Free it; if that fails, it is free as soon as nobody renews it."""
+        with suppress(*UNAVAILABLE):
+            await seats.leave(self._commands, seat)
+
     @asynccontextmanager
-    async def listen(self, owner_id: object, *, generation_id: UUID | None = None) -> AsyncIterator[Listener]:
-        """Hear, for the length of the block, everything from its beginning on. Raises EventsUnavailable."""
+    async def listen(
+        self, owner_id: object, *, generation_id: UUID | None = None, seat: Seat | None = None
+    ) -> AsyncIterator[Listener]:
+        """Hear, for the length of the block, everything from its beginning on; the seat is left at its end.
+
+        Raises EventsUnavailable.
+        """
         owner = str(owner_id)
         if self._is_closed:
             raise EventsUnavailable("The process stops.")
         try:
-            listener = await self._join(owner, str(generation_id) if generation_id else None)
+            listener = await self._join(owner, str(generation_id) if generation_id else None, seat)
         except UNAVAILABLE as error:
             raise EventsUnavailable(str(error)) from error
         try:
@@ -102,11 +121,11 @@ class Hub:
             for listener in listeners:
                 listener.close()
 
-    async def _join(self, owner: str, generation: str | None) -> Listener:
+    async def _join(self, owner: str, generation: str | None, seat: Seat | None) -> Listener:
         async with self._joining:
             is_new = owner not in self._positions
             position = await self._newest_entry(owner) if is_new else self._positions[owner]
-            listener = Listener(owner=owner, generation=generation, after=position)
+            listener = Listener(owner=owner, generation=generation, after=position, seat=seat)
             listener.when_task_ends(partial(self._leave, listener))
             self._positions.setdefault(owner, position)
             self._listeners.setdefault(owner, set()).add(listener)
@@ -123,6 +142,10 @@ class Hub:
 
     def _leave(self, listener: Listener) -> None:
         listeners = self._listeners.get(listener.owner, set())
+        if listener in listeners and listener.seat is not None:
+            task = asyncio.create_task(self.leave_seat(listener.seat))
+            self._leaving.add(task)  # asyncio itself keeps no more than a weak reference
+            task.add_done_callback(self._leaving.discard)
         listeners.discard(listener)
         listener.leave()
         if not listeners:
@@ -210,9 +233,10 @@ class Hub:
         """Workers make previews, and the housekeeper counts positions, only for those that are known to listen."""
         while True:
             await asyncio.sleep(NOTE_LISTENERS_SECONDS)
-            names = {listener.name for listeners in self._listeners.values() for listener in listeners}
+            listening = [listener for listeners in self._listeners.values() for listener in listeners]
             with suppress(*UNAVAILABLE):  # the reader says so
-                await streams.note_listeners(self._commands, names)
+                await streams.note_listeners(self._commands, {listener.name for listener in listening})
+                await seats.keep(self._commands, [listener.seat for listener in listening if listener.seat])
 
     async def _ask_database(self) -> None:
         """Find generations that have finished without a word: an event is a hint, the database is the truth."""

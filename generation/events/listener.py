@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from generation.events.event import FLEETING, INTERNAL, EventId, Kind, ReceivedEvent
+from generation.events.seats import Seat
 
 MOST_PENDING = 500
 GRACE_SECONDS = 5.0
@@ -19,8 +20,9 @@ class Listener:
     It belongs to the task that makes it.
     """
 
-    def __init__(self, *, owner: str, generation: str | None, after: EventId) -> None:
+    def __init__(self, *, owner: str, generation: str | None, after: EventId, seat: Seat | None = None) -> None:
         self.owner = owner
+        self.seat = seat
         self.generation = generation
         self.after = after
         self._pending: dict[object, ReceivedEvent] = {}

@@ -1,9 +1,10 @@
 """Limits of single users and keys, where they differ from the settings."""
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import models
+from django.db import connection, models
 
 from generation.conf import configuration
 from generation.quotas import Limits
@@ -17,6 +18,15 @@ class LimitFields(models.Model):
     )
     max_unfinished = models.PositiveIntegerField(
         "unfinished generations", null=True, blank=True, help_text="The most that may wait and run at once."
+    )
+    max_running = models.PositiveIntegerField(
+        "running generations",
+        null=True,
+        blank=True,
+        help_text="The most that may run at once; the others wait in line.",
+    )
+    max_event_streams = models.PositiveIntegerField(
+        "event streams", null=True, blank=True, help_text="The most streams of live events that may be open at once."
     )
     max_pixel_steps_per_day = models.PositiveBigIntegerField(
         "pixel-steps per day",
@@ -38,6 +48,8 @@ class LimitFields(models.Model):
         return Limits(
             waiting=chosen(self.max_waiting, otherwise.waiting),
             unfinished=chosen(self.max_unfinished, otherwise.unfinished),
+            running=chosen(self.max_running, otherwise.running),
+            event_streams=chosen(self.max_event_streams, otherwise.event_streams),
             pixel_steps_per_day=chosen(self.max_pixel_steps_per_day, otherwise.pixel_steps_per_day),
             requests_per_minute=chosen(self.max_requests_per_minute, otherwise.requests_per_minute),
         )
@@ -64,3 +76,11 @@ def limits_of(user: AbstractBaseUser) -> Limits:
     except ObjectDoesNotExist:
         return usual
     return row.limits(otherwise=usual)
+
+
+def lock_owner(owner_id: int) -> None:
+    """Have the owner's other transactions that are limited wait for the end of this one."""
+    if connection.features.has_select_for_update:  # else, on SQLite, BEGIN IMMEDIATE has done so already
+        # NO KEY: rows that refer to the user are inserted meanwhile without waiting.
+        users = get_user_model().objects.select_for_update(no_key=True).filter(pk=owner_id)
+        list(users.values_list("pk"))

@@ -44,13 +44,18 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         """Waiting ones with a message on the way: the window that the broker holds."""
         return self.queued().filter(dispatched_at__gt=datetime(1970, 1, 2, tzinfo=UTC))  # see `positions`
 
+    def at_work(self) -> "GenerationQuerySet":
+        """Those at the broker, and those that run."""
+        return self.unfinished().filter(Q(status=Status.RUNNING) | Q(dispatched_at__isnull=False))
+
     def overdue(self) -> "GenerationQuerySet":
         """Dispatched ones that no worker has claimed in time: their message may be lost."""
         return self.queued().filter(redispatch_at__lt=Now())
 
     def shared(self) -> "GenerationQuerySet":
-        """Those that any device may run."""
-        return self.filter(pinned_to=None)
+        """Those that any device may run, in line."""
+        # All of them are None there, but PostgreSQL needs it to see that the index has the rows in this order.
+        return self.filter(pinned_to=None).order_by("pinned_to_id", "rank", "turn_at", "id")
 
     def pinned(self) -> "GenerationQuerySet":
         """Those that one particular device is to run."""

@@ -247,6 +247,64 @@ def threads_of_requests() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
 
 
+def seats(broker) -> int:
+    return sum(broker.zcard(key) for key in broker.keys("pictor:seats:*"))
+
+
+def test_who_has_as_many_streams_open_as_allowed_is_told_to_wait(address, headers_of, user, settings):
+    settings.MAX_EVENT_STREAMS_PER_USER = 1
+    headers = headers_of(user)
+
+    with opened(address, "/api/events/", **headers) as stream:
+        stream.next()
+        refused = httpx.get(f"{address}{path(factories.make_generation(owner=user))}", headers=headers, trust_env=False)
+
+    assert (refused.status_code, refused.headers["Content-Type"]) == (429, "application/problem+json")
+    assert (refused.json()["code"], refused.json()["violated-policies"]) == ("limit_reached", ["event-streams"])
+    assert refused.headers["Retry-After"] == "5"
+
+
+def test_a_stream_that_has_ended_makes_room_for_another(address, headers_of, user, settings, broker):
+    settings.MAX_EVENT_STREAMS_PER_USER = 1
+    headers = headers_of(user)
+    with opened(address, "/api/events/", **headers) as stream:
+        stream.next()
+
+    while seats(broker):
+        pass
+
+    with opened(address, "/api/events/", **headers) as stream:
+        assert stream.next().kind == "snapshot"
+
+
+def test_a_key_may_have_fewer_streams_than_its_user(address, user, broker):
+    _, secret = ApiKey.objects.create(user=user, name="test", max_event_streams=1)
+    headers = {"Authorization": f"Bearer {secret}"}
+
+    with opened(address, "/api/events/", **headers) as stream:
+        stream.next()
+        refused = httpx.get(f"{address}/api/events/", headers=headers, trust_env=False)
+
+    assert refused.json()["violated-policies"] == ["key-event-streams"]
+
+
+def test_an_open_stream_keeps_its_seat_for_longer_than_it_is_known(
+    address, headers_of, user, settings, broker, monkeypatch
+):
+    settings.MAX_EVENT_STREAMS_PER_USER = 1
+    monkeypatch.setattr(hub_module, "NOTE_LISTENERS_SECONDS", 0.01)
+    headers = headers_of(user)
+
+    with opened(address, "/api/events/", **headers) as stream:
+        stream.next()
+        broker.delete(*broker.keys("pictor:seats:*"))
+        while not seats(broker):
+            pass
+        refused = httpx.get(f"{address}/api/events/", headers=headers, trust_env=False)
+
+    assert refused.status_code == 429
+
+
 def test_head_opens_no_stream(address, headers_of, user):
     response = httpx.head(f"{address}/api/events/", headers=headers_of(user), trust_env=False)
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from generation.engines import batching
-from generation.engines.rows import Company, Disassembler
+from generation.engines.callee import Company
+from generation.engines.rows import Disassembler
 from tests.engines.tiny import WIDTH, AtMost, Cancelled, callee_of, cancel, keep_busy, sample, take_apart
 
 # --- Sharing ---------------------------------------------------------------------------------------------

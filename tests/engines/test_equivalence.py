@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
+from generation.engines.callee import Company
 from generation.engines.equivalence import Verdict, judge, relative_error, tolerated_error
 from generation.engines.forwards import Forwards
-from generation.engines.rows import Company, Disassembler
+from generation.engines.rows import Disassembler
 from tests.engines.tiny import CPU, callee_of, sample, take_apart
 
 

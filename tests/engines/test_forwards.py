@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from generation.engines.callee import Company
 from generation.engines.forwards import UNMEASURED_ROWS, Forwards
 from generation.engines.knees import Knees, OneAtATime
 from generation.engines.notebook import Notebook
-from generation.engines.rows import Company, Disassembler, split
+from generation.engines.rows import Disassembler, split
 from tests.engines.tiny import CPU, WIDTH, AtMost, Denoiser, callee_of, sample, take_apart
 
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from generation.engines.batching import Batcher
+from generation.engines.callee import Company
 from generation.engines.flight import Flight
 from generation.engines.forwards import Forwards
 from generation.engines.graphs import Graphs
-from generation.engines.rows import Company, split
+from generation.engines.rows import split
 from tests.engines.tiny import WIDTH, AtMost, Denoiser, callee_of, sample, take_apart
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU here.")

@@ -5,7 +5,8 @@ from collections import namedtuple
 import pytest
 import torch
 
-from generation.engines.rows import Company, join, merge, split
+from generation.engines.callee import Company
+from generation.engines.rows import join, merge, split
 from tests.engines.tiny import WIDTH, Conditioned, callee_of, sample, take_apart
 
 Output = namedtuple("Output", ["sample", "size"])

@@ -7,8 +7,9 @@ import torch
 from diffusers import UNet2DModel
 
 from generation.engines import packages
+from generation.engines.callee import Callee
 from generation.engines.knees import OneAtATime
-from generation.engines.rows import Call, Callee, Disassembler
+from generation.engines.rows import Call, Disassembler
 
 CPU = torch.device("cpu")
 

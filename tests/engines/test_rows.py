@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from generation.engines.rows import Callee, Company, split
+from generation.engines.callee import Callee, Company
+from generation.engines.rows import split
 from tests.engines.tiny import WIDTH, AtMost, Conditioned, Denoiser, callee_of, sample, take_apart
 
 

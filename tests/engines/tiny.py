@@ -11,10 +11,11 @@ from typing import Any
 import torch
 
 from generation.engines.batching import Batcher
+from generation.engines.callee import Callee, Company
 from generation.engines.flight import Flight
 from generation.engines.forwards import Forwards
 from generation.engines.limits import Limits
-from generation.engines.rows import Call, Callee, Company, Disassembler
+from generation.engines.rows import Call, Disassembler
 
 CPU = torch.device("cpu")
 WIDTH = 4

@@ -7,9 +7,10 @@ from datetime import timedelta
 import pytest
 from django.db.models.functions import Now
 
+from api.models import ApiKey
 from generation import dispatch
 from generation.lifecycle import Status
-from generation.models import Generation
+from generation.models import Generation, UserLimits
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -106,3 +107,88 @@ def test_a_pinned_generation_does_not_wait_behind_a_full_window(broker, model):
     dispatch.send_off(generation)
 
     assert messages(broker, f"device.here.{device.label}") == [[str(generation.pk), 1]]
+
+
+# --- Limits on what runs
+
+
+def published(broker, model) -> list[object]:
+    return [arguments[0] for arguments in messages(broker, f"model.{model.slug}")]
+
+
+def test_who_has_as_many_at_work_as_allowed_is_passed_by_the_next(broker, model, user, stranger, settings):
+    settings.MAX_RUNNING_PER_USER = 1
+    factories.make_device(slots=2)
+    first, _, _ = (factories.make_generation(owner=user) for _ in range(3))
+    other = factories.make_generation(owner=stranger)
+
+    assert dispatch.top_up(model) == 2
+    assert published(broker, model) == [str(first.pk), str(other.pk)]
+    assert dispatch.top_up(model) == 0
+
+
+def test_the_next_one_goes_when_one_has_ended(broker, model, user, settings):
+    settings.MAX_RUNNING_PER_USER = 1
+    first, second = (factories.make_generation(owner=user) for _ in range(2))
+    dispatch.top_up(model)
+    Generation.objects.get(pk=first.pk).withdraw()
+
+    assert dispatch.top_up(model) == 1
+    assert published(broker, model) == [str(first.pk), str(second.pk)]
+
+
+def test_what_runs_counts_as_what_is_at_the_broker(broker, model, user, settings):
+    settings.MAX_RUNNING_PER_USER = 1
+    factories.make_generation(owner=user, status=Status.RUNNING)
+    factories.make_generation(owner=user)
+
+    assert dispatch.top_up(model) == 0
+
+
+def test_a_row_of_limits_counts_instead_of_the_settings(broker, model, user, stranger, settings):
+    settings.MAX_RUNNING_PER_USER = 1
+    UserLimits.objects.create(user=user, max_running=0)
+    for owner in (user, user, stranger, stranger):
+        factories.make_generation(owner=owner)
+    factories.make_device(slots=2)
+
+    assert dispatch.top_up(model) == 3
+
+
+def test_a_key_may_have_a_limit_of_its_own(broker, model, user):
+    key, _ = ApiKey.objects.create(user=user, name="nightly", max_running=1)
+    first, _ = (factories.make_generation(owner=user, api_key=key.token_key) for _ in range(2))
+    by_hand = factories.make_generation(owner=user)
+
+    dispatch.top_up(model)
+
+    assert published(broker, model) == [str(first.pk), str(by_hand.pk)]
+
+
+def test_a_message_that_is_made_anew_is_not_in_its_own_way(broker, model, user, settings):
+    settings.MAX_RUNNING_PER_USER = 1
+    generation = factories.make_generation(owner=user)
+    dispatch.top_up(model)
+
+    assert dispatch.publish(Generation.objects.get(pk=generation.pk))
+
+
+def test_a_pinned_one_is_held_back_too(broker, model, user, settings):
+    settings.MAX_RUNNING_PER_USER = 1
+    factories.make_generation(owner=user, status=Status.RUNNING)
+    generation = factories.make_generation(owner=user, pinned_to=factories.make_device())
+
+    assert not dispatch.publish(generation)
+
+
+def test_a_new_one_need_not_look_whether_there_is_room_if_there_was_none_a_moment_ago(
+    broker, model, user, django_assert_num_queries
+):
+    for _ in range(3):
+        factories.make_generation(owner=user)
+    dispatch.top_up(model)
+    dispatch.top_up(model)
+    generation = factories.make_generation(owner=user)
+
+    with django_assert_num_queries(0):
+        dispatch.send_off(generation)

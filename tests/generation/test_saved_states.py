@@ -54,14 +54,21 @@ def test_while_redis_is_away_it_is_kept_on_the_storage(generation_id, settings):
     assert list(saved_states.find(generation_id)) == [b"a state"]
 
 
-def test_a_later_state_takes_the_place_of_an_earlier_one(broker, generation_id, no_redis):
+@pytest.fixture(params=["redis", "storage"])
+def place(request, broker):
+    """Each of the places in turn."""
+    if request.param == "storage":
+        request.getfixturevalue("no_redis")
+
+
+def test_a_later_state_takes_the_place_of_an_earlier_one(place, generation_id):
     for step, data in ((3, b"the third"), (12, b"the twelfth")):
         saved_states.keep(generation_id, data, step=step)
 
     assert list(saved_states.find(generation_id)) == [b"the twelfth"]
 
 
-def test_a_worker_that_was_paused_does_not_remove_what_another_has_kept_meanwhile(broker, generation_id, no_redis):
+def test_a_worker_that_was_paused_does_not_remove_what_another_has_kept_meanwhile(place, generation_id):
     for step, data in ((12, b"the twelfth"), (3, b"the third")):
         saved_states.keep(generation_id, data, step=step)
 

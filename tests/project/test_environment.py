@@ -35,6 +35,7 @@ from project.environment import Environment, read_dotenv
         ("PICTOR_LEASE_SECONDS", "0", "PICTOR_LEASE_SECONDS=0 must be more than 0"),
         ("PICTOR_BEAT_SECONDS", "5 minutes", "PICTOR_BEAT_SECONDS='5 minutes' is not a valid number."),
         ("PICTOR_SWEEP_SECONDS", "-1", "PICTOR_SWEEP_SECONDS=-1 must be more than 0"),
+        ("PICTOR_SAVE_SECONDS", "-1", "PICTOR_SAVE_SECONDS=-1 must be 0, for never, or at most"),
         ("PICTOR_BEAT_SECONDS", "nan", "PICTOR_BEAT_SECONDS=nan must be more than 0"),
         ("PICTOR_REDISPATCH_SECONDS", "1e300", "PICTOR_REDISPATCH_SECONDS=1e+300 must be more than 0 and at most"),
         ("PICTOR_BEAT_SECONDS", "15", "PICTOR_BEAT_SECONDS (15) must be less than PICTOR_LEASE_SECONDS (15)"),
