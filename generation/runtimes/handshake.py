@@ -5,14 +5,14 @@ from __future__ import annotations
 import struct
 
 from generation.runtimes.errors import BadMessage
-from generation.runtimes.frames import VERSION
+from generation.runtimes.frames import VERSION, Buffer, Buffer
 
 HELLO_FORMAT = struct.Struct("!6sH")
 MAGIC = b"PICTOR"
 HELLO = HELLO_FORMAT.pack(MAGIC, VERSION)
 
 
-def check_hello(data: bytes) -> None:
+def check_hello(data: Buffer) -> None:
     """Raise BadMessage unless the other side speaks our version."""
     magic, version = HELLO_FORMAT.unpack(data)
     if magic != MAGIC:

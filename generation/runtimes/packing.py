@@ -81,7 +81,7 @@ def pack_request(request: ImageRequest, resume_from: SavedState | PackedState | 
         header["resume_from"] = {"step": resume_from.step, "total": resume_from.total}
         named.append(("state", np.frombuffer(resume_from.to_bytes(), np.uint8)))
     header["parts"] = [{"name": name, "shape": array.shape} for name, array in named]
-    return Frame(Kind.GENERATE, header, tuple(memoryview(array).cast("B") for _, array in named if array.size))
+    return Frame(Kind.GENERATE, header, tuple(array.data.cast("B") for _, array in named if array.size))
 
 
 def unpack_request(frame: Frame) -> tuple[ImageRequest, PackedState | None]:
@@ -131,7 +131,7 @@ def pack_images(made: GeneratedImages, times: ServerTimes) -> Frame:
         "peak_memory_bytes": made.peak_memory_bytes,
         "times": asdict(times),
     }
-    return Frame(Kind.RESULT, header, (memoryview(pixels).cast("B"),))
+    return Frame(Kind.RESULT, header, (pixels.data.cast("B"),))
 
 
 def unpack_times(frame: Frame) -> ServerTimes:
@@ -154,7 +154,7 @@ def pack_picture(kind: Kind, pixels: np.ndarray | None) -> Frame:
     if pixels is None:
         return Frame(kind)
     pixels = np.ascontiguousarray(pixels)
-    return Frame(kind, {"shape": pixels.shape}, (memoryview(pixels).cast("B"),))
+    return Frame(kind, {"shape": pixels.shape}, (pixels.data.cast("B"),))
 
 
 def unpack_picture(frame: Frame) -> np.ndarray | None:

@@ -14,6 +14,7 @@ import pytest
 from generation.engines.errors import ModelUnavailable, UnsupportedParameter, UnusableState
 from generation.engines.packed_state import PackedState
 from generation.engines.types import ImageRequest, ModelSource, Progress
+from generation.runtimes import packing
 from generation.runtimes.base import Runtime
 from generation.runtimes.errors import ServerUnavailable
 from generation.runtimes.native import NativeRuntime
@@ -282,8 +283,6 @@ def test_pictures_that_are_none_are_refused_before_they_are_sent(remote):
 
 
 def test_requests_are_whole_on_the_other_side():
-    from generation.runtimes import packing
-
     pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     request = replace(make_request(image=pixels, references=(pixels[:2],)), strength=0.5)
     frame = packing.pack_request(request, PackedState(1, 2, b"state"))
