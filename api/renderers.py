@@ -56,6 +56,10 @@ class PageRenderer(BrowsableAPIRenderer):
         """A form that was refused keeps what was typed, with each complaint beside its field."""
         if method == "PUT":  # for programs, under an id of their own; what is there already cannot be replaced
             return None
+        if (
+            method == "POST" and getattr(view, "basename", None) == "batch"
+        ):  # a form has no way to ask for a list of requests
+            return None
         if method != "POST" or request.method != "POST" or "errors" not in (data or {}):
             return super().get_rendered_html_form(data, view, method, request)
         serializer = view.get_serializer(data=request.data)  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 
 from generation import inputs, saved_states, storage
 from generation.conf import configuration
-from generation.models import Attempt, Batch, Generation, WebhookEvent
+from generation.models import Attempt, Batch, DailyUsage, Generation, WebhookEvent
 from generation.models.webhook import Kind
 
 logger = logging.getLogger(__name__)
@@ -140,6 +140,14 @@ def forget_keys() -> int:
         old = table.exclude(idempotency_key="").filter(created_at__lt=Now() - KEYS_KEPT)
         forgotten += table.filter(pk__in=batch_of(old)).update(idempotency_key="")
     return forgotten
+
+
+def forget_usage() -> int:
+    """Remove what was used on days that are over, of which nothing depends any more."""
+    oldest = DailyUsage.objects.order_by("pk").values_list("pk", "day")[:BATCH]  # they come in the order of their days
+    yesterday = datetime.now(UTC).date() - timedelta(days=1)
+    removed, _ = DailyUsage.objects.filter(pk__in=[pk for pk, day in oldest if day < yesterday]).delete()
+    return removed
 
 
 def batch_of(rows: QuerySet[Any]) -> list[Any]:

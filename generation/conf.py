@@ -38,6 +38,7 @@ class Configuration:
     runtime_token: str
     compiles: bool
     webhook_dialects: Mapping[str, str]
+    webhook_signers: Mapping[str, str]
     max_input_bytes: int
     max_input_pixels: int
     input_lifetime: timedelta
@@ -78,6 +79,7 @@ def configuration() -> Configuration:
         runtime_token=settings.RUNTIME_TOKEN,
         compiles=settings.COMPILE,
         webhook_dialects=settings.WEBHOOK_DIALECTS,
+        webhook_signers=settings.WEBHOOK_SIGNERS,
         max_input_bytes=settings.MAX_INPUT_BYTES,
         max_input_pixels=settings.MAX_INPUT_PIXELS,
         input_lifetime=timedelta(seconds=settings.INPUT_SECONDS),

@@ -2,50 +2,45 @@
 
 import math
 
-from generation.lifecycle import Outcome, Status
-from generation.models import Attempt, Device, DiffusionModel, Generation
+from generation.lifecycle import Status
+from generation.models import Generation
 from generation.models.positions import position_of
 from generation.models.queries import GenerationQuerySet
+from generation.pace import pace_of
 
-LOOKED_AT = 100
 UNKNOWN_SECONDS = 5.0
 SHORTEST_SECONDS, LONGEST_SECONDS = 1, 3600
 
 
 def seconds_until_one_starts(waiting: GenerationQuerySet) -> int:
     """Until the first of the waiting ones among these is claimed: those ahead of it, shared out to all slots."""
-    first = waiting.queued().select_related("model").first()
+    first = waiting.queued().first()
     if first is None:
         return SHORTEST_SECONDS
     ahead = position_of(first) or 1
-    return bounded(ahead * seconds_per_start(first.model))
+    return bounded(ahead * seconds_per_start(first.model_id))
 
 
 def seconds_until_one_ends(unfinished: GenerationQuerySet) -> int:
     """Until the first of these is finished: the one that has got furthest, or else the first that starts."""
-    running = list(unfinished.running().select_related("model"))
+    running = list(unfinished.running())
     if not running:
-        first = unfinished.queued().select_related("model").first()
-        run = seconds_per_run(first.model) if first else 0
+        first = unfinished.queued().first()
+        run = seconds_per_run(first.model_id) if first else 0
         return bounded(seconds_until_one_starts(unfinished) + run)
-    return bounded(min((1 - generation.fraction) * seconds_per_run(generation.model) for generation in running))
+    return bounded(min((1 - generation.fraction) * seconds_per_run(generation.model_id) for generation in running))
 
 
-def seconds_per_start(model: DiffusionModel) -> float:
-    """The time between two claims of `model`, with every slot that serves it at work."""
-    return seconds_per_run(model) / max(1, Device.objects.slots_for(model))
+def seconds_per_start(model_id: int) -> float:
+    """The time between two claims of the model, with every slot that serves it at work."""
+    pace = pace_of(model_id)
+    return UNKNOWN_SECONDS if pace is None else pace.mean / pace.slots
 
 
-def seconds_per_run(model: DiffusionModel) -> float:
-    """How long attempts have taken lately: those of the model, or else any; a guess where there are none."""
-    lately = list(
-        Attempt.objects.filter(resumed_from_step=None)
-        .order_by("-pk")
-        .values_list("generation__model", "outcome", "started_at", "ended_at")[:LOOKED_AT]
-    )
-    done = [(pk, (end - start).total_seconds()) for pk, how, start, end in lately if end and how == Outcome.SUCCEEDED]
-    seconds = [took for pk, took in done if pk == model.pk] or [took for _, took in done]
-    return sum(seconds) / len(seconds) if seconds else UNKNOWN_SECONDS
+def seconds_per_run(model_id: int) -> float:
+    """How long runs of the model have taken lately; a guess where there are none, or nobody serves it."""
+    pace = pace_of(model_id)
+    return UNKNOWN_SECONDS if pace is None else pace.mean
 
 
 def bounded(seconds: float) -> int:

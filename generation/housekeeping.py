@@ -6,6 +6,7 @@ Any number of housekeepers may run at once; every change is one conditional UPDA
 import logging
 import time
 from contextlib import suppress
+from itertools import chain
 
 from django.db import Error, connection, transaction
 from django.db.models import Exists, OuterRef
@@ -17,6 +18,7 @@ from generation.cleaning import (
     expire_results,
     forget_keys,
     forget_progress,
+    forget_usage,
     remove_expired_inputs,
     remove_orphans,
     remove_states,
@@ -115,8 +117,9 @@ def close_attempts() -> int:
 def end_overdue() -> int:
     """Cancel what is past its deadline. Workers see that by themselves; this is for what waits, and in case."""
     overdue = Generation.objects.past_deadline().filter(cancel_requested_at=None)
+    late = Generation.objects.late_to_start()
     cancelled = 0
-    for generation in overdue.select_related("model")[:BATCH]:
+    for generation in chain(*(some.select_related("model")[:BATCH] for some in (overdue, late))):
         with suppress(AlreadyFinished, Generation.DoesNotExist):
             operations.cancel(generation, reason=CancelReason.DEADLINE)
             cancelled += 1
@@ -150,4 +153,5 @@ CHORES = (
     expire_results,
     forget_keys,
     forget_progress,
+    forget_usage,
 )

@@ -6,36 +6,22 @@ ended, had the owner the line for itself, and for one who has nothing in it with
 generations of one owner stretch over a long time, and a single one of another goes in near the front.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import sqrt
-from statistics import mean, pstdev
-from typing import Any, TypeVar
 
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from generation.lifecycle import FINISHED, Outcome, Status
-from generation.models import Attempt, Device, Generation
-
-T = TypeVar("T")
+from generation.lifecycle import FINISHED, Status
+from generation.models import Generation
+from generation.pace import Pace, Seconds, pace_of, running_of, seconds_of, work, work_of
 
 SIZE = ("num_inference_steps", "num_images", "width", "height")
-USUAL_SECONDS = 1.0  # of a unit of work, where none has been measured yet
 MOST_DEBT = 3  # generations' lengths that who has used a lot of late, but waits for nothing, goes behind others
-RECENT = 200  # attempts, of all models
 HURRIED = -2  # the rank of those that have waited too long: before all priorities
 Z_90 = 1.2816  # how many standard deviations above the mean nine tenths of a normal distribution lie
-
-
-@dataclass(frozen=True, slots=True)
-class Seconds:
-    """A length of time that is not known exactly: half of them are shorter than p50, nine tenths than p90."""
-
-    p50: float
-    p90: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +30,6 @@ class Estimate:
 
     starts_in: Seconds
     finishes_in: Seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How fast a model's line moves: the slots that serve it, and the lengths of its latest runs in seconds.
-
-    `per_work` is the time of a unit of `work`, for generations differ in size.
-    """
-
-    slots: int
-    mean: float
-    spread: float
-    per_work: Seconds
-
-
-_answers: dict[tuple[str, int], tuple[float, Any]] = {}
 
 
 def join(generation: Generation) -> None:
@@ -119,22 +89,6 @@ def turn(
     return max(front, behind_its_own)
 
 
-def work(num_inference_steps: int, num_images: int, width: int, height: int) -> float:
-    """How large a generation is: the pixels of all its steps, in millions."""
-    return num_inference_steps * num_images * width * height / 1e6
-
-
-def work_of(generation: Generation) -> float:
-    """The same for a row."""
-    return work(generation.num_inference_steps, generation.num_images, generation.width, generation.height)
-
-
-def seconds_of(model_id: int, amount: float) -> float:
-    """How long so much work takes, as far as is known."""
-    pace = pace_of(model_id)
-    return amount * (USUAL_SECONDS if pace is None else pace.per_work.p50)
-
-
 def estimate(generation: Generation) -> Estimate | None:
     """How long until it starts and ends, going by the runs before it; None if it is over or nothing is known."""
     if generation.status in FINISHED:
@@ -160,40 +114,3 @@ def wait_for(pace: Pace, *, ahead: int, running: int) -> Seconds:
         return Seconds(0.0, 0.0)
     middle = ends * pace.mean / pace.slots
     return Seconds(middle, middle + Z_90 * sqrt(ends) * pace.spread / pace.slots)
-
-
-def pace_of(model_id: int) -> Pace | None:
-    """How fast the model's line moves, measured twice a minute; None if nothing has run or nobody serves it."""
-    return remembered(measure, model_id, for_seconds=30)
-
-
-def running_of(model_id: int) -> int:
-    """How many of the model run; asked once for a whole page of waiting ones."""
-    return remembered(Generation.objects.running_of, model_id, for_seconds=0.5)
-
-
-def remembered(ask: Callable[[int], T], model_id: int, *, for_seconds: float) -> T:
-    """What `ask` answers for the model, asked anew only when the last answer is older than that."""
-    key = (ask.__name__, model_id)
-    if key not in _answers or time.monotonic() - _answers[key][0] > for_seconds:
-        _answers[key] = (time.monotonic(), ask(model_id))
-    return _answers[key][1]
-
-
-def measure(model_id: int) -> Pace | None:
-    """The pace by the latest attempts: by their ids, so that it is the same quick look however many there are."""
-    latest = Attempt.objects.select_related("generation__model").order_by("-id")
-    latest = latest.defer("error_detail", "generation__prompt", "generation__negative_prompt")[:RECENT]
-    whole = [run for run in latest if run.outcome == Outcome.SUCCEEDED and run.resumed_from_step is None]
-    runs = [run for run in whole if run.generation.model_id == model_id]
-    slots = Device.objects.slots_for(runs[0].generation.model) if runs else 0
-    if slots == 0:
-        return None
-    lengths = [run.length.total_seconds() for run in runs]
-    per_work = sorted(seconds / work_of(run.generation) for seconds, run in zip(lengths, runs, strict=True))
-    return Pace(slots, mean(lengths), pstdev(lengths), Seconds(quantile(per_work, 0.5), quantile(per_work, 0.9)))
-
-
-def quantile(ascending: Sequence[float], share: float) -> float:
-    """The value that `share` of them do not exceed (nearest rank)."""
-    return ascending[min(len(ascending) - 1, int(share * len(ascending)))]

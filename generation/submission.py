@@ -63,8 +63,9 @@ def submit_one(
             inputs.attach(draft.beginnings, generation)
             transaction.on_commit(lambda: tell(generation), robust=True)
             transaction.on_commit(lambda: dispatch.send_off(generation), robust=True)
-        if asked.terms.deadline_seconds is not None:
-            del generation.deadline_at  # the database has computed it: Django reads it when it is asked for
+        for name in ("deadline_at", "start_by"):
+            if getattr(generation, name) is not None:
+                delattr(generation, name)  # the database has computed it: Django reads it when it is asked for
         return generation
 
     def find() -> Generation | None:
@@ -238,6 +239,8 @@ def draw_up(
         generation.id = terms.id
     if terms.deadline_seconds is not None:
         generation.deadline_at = Now() + timedelta(seconds=terms.deadline_seconds)
+    if terms.start_within_seconds is not None:
+        generation.start_by = Now() + timedelta(seconds=terms.start_within_seconds)
     return Draft(generation, inputs.keep_all(beginnings, owner=owner))
 
 

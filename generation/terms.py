@@ -31,6 +31,7 @@ class Terms:
     id: UUID | None = None
     idempotency_key: str = ""
     deadline_seconds: float | None = None
+    start_within_seconds: float | None = None
     on_disconnect: str = OnDisconnect.CONTINUE
     webhook_url: str = ""
     webhook_events: tuple[str, ...] | None = None
@@ -72,9 +73,8 @@ def find_faults(terms: Terms) -> Iterator[tuple[str, str]]:
         yield "webhook_url", fault
     if not set(terms.webhook_events or ()) <= set(Kind):
         yield "webhook_events", f"They must be among {', '.join(Kind)}."
-    seconds = terms.deadline_seconds
-    if seconds is not None and not SHORTEST_DEADLINE_SECONDS <= seconds <= LONGEST_DEADLINE_SECONDS:
-        yield (
-            "deadline_seconds",
-            f"{seconds:g} is not between {SHORTEST_DEADLINE_SECONDS} and {LONGEST_DEADLINE_SECONDS} seconds.",
-        )
+    for name in ("deadline_seconds", "start_within_seconds"):
+        seconds = getattr(terms, name)
+        if seconds is not None and not SHORTEST_DEADLINE_SECONDS <= seconds <= LONGEST_DEADLINE_SECONDS:
+            bounds = f"{SHORTEST_DEADLINE_SECONDS} and {LONGEST_DEADLINE_SECONDS}"
+            yield name, f"{seconds:g} is not between {bounds} seconds."

@@ -17,7 +17,12 @@ POSTGRES = {
     "keepalives_interval": 2,
     "keepalives_count": 3,
 }
-POOL = {"min_size": 1, "max_size": 8, "timeout": 5}  # seconds until a request is told that the database is busy
+POOL = {
+    "min_size": 1,
+    "max_size": 8,
+    "timeout": 5,  # seconds until a request is told that the database is busy, or away
+    "reconnect_timeout": 0,  # each request tries anew, for a back-off would last after the database is back
+}
 
 
 def with_options(database: dict[str, Any], *, base_dir: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The host name, or port, at which fal's client finds its dialect: that client knows a host and no path."""
+"""The host names, or ports, at which fal's client finds its dialect: that client knows hosts and no path."""
 
 from collections.abc import MutableMapping
 from typing import Any
@@ -7,19 +7,21 @@ from django.conf import settings
 
 from project.body_limit import Application, Receive, Send
 
-MOUNT = "/fal"
+QUEUE, DIRECT = "/fal", "/fal-run"
 
 
 class FalHost:
-    """Puts what comes to `PICTOR_FAL_HOST` below /fal, where the dialect is."""
+    """Puts what comes to `PICTOR_FAL_HOST` below /fal, and what comes to `PICTOR_FAL_RUN_HOST` below /fal-run."""
 
     def __init__(self, application: Application) -> None:
         self.application = application
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Pass the request on, with the path it has inside."""
-        if settings.FAL_HOST and scope["type"] == "http" and host_of(scope) == settings.FAL_HOST.lower():
-            scope = dict(scope) | {"path": MOUNT + scope["path"], "raw_path": MOUNT.encode() + scope["raw_path"]}
+        mounts = {settings.FAL_HOST.lower(): QUEUE, settings.FAL_RUN_HOST.lower(): DIRECT}
+        host = host_of(scope) if scope["type"] == "http" else ""
+        if mount := mounts.get(host) if host else None:
+            scope = dict(scope) | {"path": mount + scope["path"], "raw_path": mount.encode() + scope["raw_path"]}
         await self.application(scope, receive, send)
 
 

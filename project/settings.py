@@ -38,7 +38,8 @@ WEB_PROCESSES = env.count("PICTOR_WEB_PROCESSES", default=1)
 ALLOWED_HOSTS = env.list("PICTOR_ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_FAILURE_VIEW = "api.errors.csrf_failure"
 FAL_HOST = env.str("PICTOR_FAL_HOST", default="")  # with its port unless that is 443
-ALLOWED_HOSTS += [urlsplit(f"//{FAL_HOST}").hostname] if FAL_HOST else []
+FAL_RUN_HOST = env.str("PICTOR_FAL_RUN_HOST", default="")
+ALLOWED_HOSTS += [urlsplit(f"//{host}").hostname for host in (FAL_HOST, FAL_RUN_HOST) if host]
 CSRF_TRUSTED_ORIGINS = env.list("PICTOR_CSRF_TRUSTED_ORIGINS", default=[])
 MAX_BODY_BYTES = DATA_UPLOAD_MAX_MEMORY_SIZE = env.count("PICTOR_MAX_BODY_BYTES", default=1024 * 1024)
 MAX_UPLOAD_BYTES = env.count("PICTOR_MAX_UPLOAD_BYTES", default=32 * 1024 * 1024)
@@ -246,6 +247,7 @@ MAX_INPUT_PIXELS = env.count("PICTOR_MAX_INPUT_PIXELS", default=40_000_000)
 INPUT_SECONDS = env.seconds("PICTOR_INPUT_SECONDS", default=24 * 3600)
 # The functions that put a webhook in the words of another service: the domain does not know them.
 WEBHOOK_DIALECTS = {name: f"api.dialects.{name}.views.tell" for name in ("replicate", "fal")}
+WEBHOOK_SIGNERS = {"fal": "api.dialects.fal.signature.headers_of"}
 WEBHOOKS_MAY_BE_PRIVATE = env.bool("PICTOR_WEBHOOKS_MAY_BE_PRIVATE", default=False)
 
 # --- Images -----------------------------------------------------------------------------------------------

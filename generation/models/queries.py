@@ -77,6 +77,11 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         """Those that should have ended by now and have not; they may have been asked to."""
         return self.filter(finished_at=None, deadline_at__lt=Now()).order_by("deadline_at")
 
+    def late_to_start(self) -> "GenerationQuerySet":
+        """Those that should have begun by now and wait still; what was begun and lost its worker is not among them."""
+        waits = Q(status=Status.QUEUED, attempt_count=0)
+        return self.filter(waits, finished_at=None, start_by__lt=Now()).order_by("start_by")
+
     def unfinished(self) -> "GenerationQuerySet":
         """Those that wait or run."""
         # Both: SQLite recognizes the partial index by a condition without parameters, and prefers it for the status.

@@ -40,6 +40,7 @@ class Request(models.Model):
     webhook_events = models.JSONField(default=list)
     webhook_words = models.CharField(max_length=300, blank=True, help_text="A dialect and our address in it; or ours.")
     deadline_at = models.DateTimeField(null=True, help_text="Cancelled if it has not ended by then.")
+    start_by = models.DateTimeField(null=True, help_text="Cancelled if it has not begun by then.")
 
     class Meta:
         abstract = True

@@ -69,7 +69,12 @@ def in_iso_8601(moment: datetime | None) -> str | None:
 
 
 def headers_of(event: WebhookEvent, body: str, *, secrets: Sequence[str], now: datetime) -> dict[str, str]:
-    """The headers of Standard Webhooks: one id per event, the time of this try, a signature with each secret."""
+    """The headers of Standard Webhooks: one id per event, the time of this try, a signature with each secret.
+
+    A dialect may sign in its own way besides.
+    """
+    dialect = event.generation.webhook_words.partition(" ")[0]
+    signer = configuration().webhook_signers.get(dialect)
     signatures = [Webhook(secret).sign(str(event.pk), now, body) for secret in secrets]
     return {
         "content-type": "application/json",
@@ -77,4 +82,5 @@ def headers_of(event: WebhookEvent, body: str, *, secrets: Sequence[str], now: d
         "webhook-id": str(event.pk),
         "webhook-timestamp": str(int(now.timestamp())),
         "webhook-signature": " ".join(signatures),
+        **(import_string(signer)(event, body, now=now) if signer else {}),
     }

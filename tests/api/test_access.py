@@ -128,6 +128,13 @@ MATRIX = {
     "GET fal/<str:owner>/<str:name>/requests/<uuid:pk>/status/stream": owners(200),
     "PUT fal/<str:owner>/<str:name>/requests/<uuid:pk>/cancel": owners(200, generation=Status.QUEUED),
     "GET fal/files/<str:token>/<str:name>": everybody(200),
+    "GET fal/.well-known/jwks.json": everybody(200),
+    "POST fal-run/<str:owner>/<str:name>": with_a_key(504, body=PROMPT),
+    "POST fal-run/<str:owner>/<str:name>/<path:path>": with_a_key(504, body=PROMPT),
+    "POST fal-run/<str:owner>/<str:name>/stream": with_a_key(200, body=PROMPT),
+    "POST fal-run/<str:owner>/<str:name>/<path:path>/stream": with_a_key(200, body=PROMPT),
+    "GET fal-run/files/<str:token>/<str:name>": everybody(200),
+    "GET fal-run/.well-known/jwks.json": everybody(200),
 }
 
 
@@ -223,7 +230,7 @@ def ask(client_for, user, model) -> Callable[[str, str], Any]:
             values["token"] = link.split("/")[2]
         path = path_of(route, pk=pk_for(row, generation), version="1", path="text-to-image", **values)
         client = client_for(caller, method)
-        if route.startswith("fal/") and caller != "anonymous":
+        if route.startswith(("fal/", "fal-run/")) and caller != "anonymous":
             client.defaults["HTTP_AUTHORIZATION"] = client.defaults["HTTP_AUTHORIZATION"].replace("Bearer", "Key")
         return client.generic("GET" if method == "ANY" else method, path, **sent(client, row))
 

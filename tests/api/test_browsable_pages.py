@@ -267,3 +267,15 @@ def test_the_page_of_options_still_has_the_form(browser_client, model):
 
     assert response.status_code == 200
     assert 'id="post-object-form"' in response.content.decode()
+
+
+def test_a_batch_is_posted_as_json_for_no_form_has_a_list_of_requests(browser_client, model):
+    html = page(browser_client, "/api/batches/")
+
+    assert "not currently supported in HTML" not in html
+    assert "&quot;requests&quot;: []" in html
+
+
+def test_only_the_list_of_generations_leads_to_the_form_of_a_new_one(browser_client, model):
+    assert "New generation" in page(browser_client, LIST)
+    assert "New generation" not in page(browser_client, "/api/inputs/")

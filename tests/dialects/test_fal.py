@@ -1,70 +1,26 @@
 """fal's own client, unmodified, against a running service, through TLS: it speaks nothing else."""
 
-import importlib
 import json
-import sys
 import threading
-from collections.abc import Iterator
-from types import ModuleType
+from base64 import urlsafe_b64decode
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 import httpx
 import pytest
 import replicate
-import trustme
-import uvicorn
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from django.db.models.functions import Now
 
+from generation import housekeeping
 from generation.engines.errors import OutOfMemory
-from generation.lifecycle import Status
+from generation.lifecycle import CancelReason, Status
 from generation.models import Generation, WebhookEvent
 from generation.webhooks import payload
-from project.asgi import application
 from tests import factories, pictures
-from tests.ports import free_port
 
 APP = "pictor/fluent-emoji-256"
 SMALL = {"prompt": "a red apple", "num_inference_steps": 3, "image_size": {"width": 64, "height": 64}}
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    """An authority of our own, for certificates."""
-    return trustme.CA()
-
-
-@pytest.fixture
-def host(service, settings, authority, tmp_path, monkeypatch) -> Iterator[str]:
-    """A TLS listener in front of the same application, on a port of its own."""
-    port = free_port()
-    settings.FAL_HOST = f"localhost:{port}"
-    certificate = authority.issue_cert("localhost")
-    certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("NO_PROXY", "*")
-    config = uvicorn.Config(
-        application, port=port, lifespan="off", log_level="warning", ssl_certfile=str(tmp_path / "server.pem"),
-        timeout_graceful_shutdown=5,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    transport = httpx.HTTPTransport(retries=20, verify=str(tmp_path / "ca.pem"))
-    with httpx.Client(transport=transport) as http:
-        http.get(f"https://localhost:{port}/nothing")
-    yield f"localhost:{port}"
-    server.should_exit = server.force_exit = True  # or it waits for connections that the client keeps open
-    thread.join()
-
-
-@pytest.fixture
-def fal(host, service, monkeypatch) -> ModuleType:
-    """The client, imported with the environment that its manual names: it reads its host at import."""
-    monkeypatch.setenv("FAL_QUEUE_RUN_HOST", host)
-    monkeypatch.setenv("FAL_RUN_HOST", host)
-    monkeypatch.setenv("FAL_KEY", service.key)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "fal_client"]:
-        monkeypatch.delitem(sys.modules, name)
-    return importlib.import_module("fal_client")
 
 
 def test_subscribe_waits_for_the_pictures(fal):
@@ -276,6 +232,42 @@ def test_a_webhook_tells_the_end_in_fals_words(fal, service, settings, fails, st
         assert "too large" in body["error"]
     else:
         assert httpx.get(body["payload"]["images"][0]["url"]).status_code == 200
+
+
+def test_a_webhook_is_signed_as_fal_does(fal, host, service, user):
+    handle = fal.submit(APP, arguments=SMALL, webhook_url="https://receiver.example/hook")
+    handle.get()
+    event = WebhookEvent.objects.get()
+    body = payload.body_of(event)
+
+    headers = payload.headers_of(event, body, secrets=[], now=datetime.now(UTC))
+
+    (key,) = httpx.get(f"https://{host}/.well-known/jwks.json").json()["keys"]
+    message = [headers[f"x-fal-webhook-{name}"] for name in ("request-id", "user-id", "timestamp")]
+    signed = "\n".join([*message, sha256(body.encode()).hexdigest()])
+    public = Ed25519PublicKey.from_public_bytes(urlsafe_b64decode(key["x"] + "="))
+    public.verify(bytes.fromhex(headers["x-fal-webhook-signature"]), signed.encode())
+    assert (key["kty"], key["crv"]) == ("OKP", "Ed25519")
+    assert message[:2] == [handle.request_id, str(user.pk)]
+
+
+def test_a_webhook_of_our_own_has_no_signature_of_fals(user):
+    event = factories.make_webhook_event()
+
+    assert not [name for name in payload.headers_of(event, "{}", secrets=[], now=datetime.now(UTC)) if "fal" in name]
+
+
+def test_what_does_not_start_in_time_is_cancelled(fal, service):
+    service.hold()
+    handle = fal.submit(APP, arguments=SMALL, start_timeout=30)
+    Generation.objects.update(start_by=Now() - timedelta(seconds=1))
+    housekeeping.end_overdue()
+
+    with pytest.raises(fal.FalClientHTTPError) as raised:
+        handle.get()
+
+    assert (raised.value.status_code, raised.value.error_type) == (504, "request_timeout")
+    assert Generation.objects.get().cancel_reason == CancelReason.DEADLINE
 
 
 def test_what_replicates_client_made_is_cancelled_here(fal, service):

@@ -168,6 +168,7 @@ def test_the_wait_follows_from_the_line_and_from_how_long_runs_take(user, strang
 
 def test_the_wait_for_a_running_one_follows_from_its_progress(user, model, settings):
     settings.MAX_UNFINISHED_PER_USER = 1
+    factories.make_device()
     now = timezone.now()
     done = factories.make_generation(owner=user, status=Status.SUCCEEDED)
     factories.make_attempt(

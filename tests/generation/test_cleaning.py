@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 
 from generation import cleaning, saved_states, storage
 from generation.lifecycle import Outcome, Status
-from generation.models import Attempt, Generation, GenerationInput, Input, Role
+from generation.models import Attempt, DailyUsage, Generation, GenerationInput, Input, Role
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -215,3 +215,12 @@ def test_states_of_what_has_ended_or_gone_are_removed(model, settings):
     assert removed >= 2, "other tests may have left some too"
     assert [list(saved_states.find(key)) for key in (waiting.pk, ended.pk, gone)] == [[b"a state"], [], []]
     storage.remove_generation(waiting.pk, saved_states.ROOT)
+
+
+def test_what_was_used_before_yesterday_is_forgotten(user, stranger):
+    today = datetime.now(UTC).date()
+    for owner, days_ago in ((user, 3), (stranger, 2), (user, 1), (user, 0)):
+        DailyUsage.objects.create(owner=owner, day=today - timedelta(days=days_ago), pixel_steps=1)
+
+    assert cleaning.forget_usage() == 2
+    assert DailyUsage.objects.count() == 2

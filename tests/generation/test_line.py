@@ -7,11 +7,11 @@ import pytest
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from generation import housekeeping, line, operations
+from generation import housekeeping, line, operations, pace
 from generation.lifecycle import Outcome, Status
-from generation.line import Pace, Seconds
 from generation.models import Attempt, Generation
 from generation.models.positions import position_of
+from generation.pace import Pace, Seconds
 from generation.parameters import Wishes
 from generation.terms import Asked
 from tests import factories
@@ -164,7 +164,7 @@ def test_a_run_that_went_on_from_a_saved_step_says_nothing_about_the_pace(user, 
     ran = factories.make_generation(owner=user, status=Status.SUCCEEDED)
     factories.make_attempt(generation=ran, outcome=Outcome.SUCCEEDED, resumed_from_step=19)
 
-    assert line.measure(model.pk) is None
+    assert pace.measure(model.pk) is None
 
 
 def test_without_a_measured_run_there_is_no_estimate(user, model):
@@ -200,7 +200,7 @@ def test_a_device_that_takes_fewer_at_once_than_it_has_slots_counts_with_those(u
     factories.make_device(slots=24, facts={model.slug: {"at_once": 2}})
     run_lately(model, seconds=10)
 
-    assert line.pace_of(model.pk).slots == 2
+    assert pace.pace_of(model.pk).slots == 2
 
 
 def test_what_finds_a_free_slot_starts_at_once():

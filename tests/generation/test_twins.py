@@ -67,6 +67,35 @@ def test_requests_without_a_key_are_no_twins():
     assert len({generation.pk for generation in made}) == TWINS
 
 
+@pytest.mark.skipif("connection.vendor != 'sqlite'", reason="PostgreSQL lets it wait only so long: the next test.")
+def test_a_twin_of_one_that_takes_long_waits_for_it_and_is_a_replay():
+    owner, _ = factories.make_user(), factories.make_model()
+    terms = Terms(idempotency_key="once")
+    is_stored, may_commit = Event(), Event()
+
+    def take_long():
+        with transaction.atomic():
+            first = operations.submit(APPLE, owner=owner, terms=terms)
+            is_stored.set()
+            may_commit.wait(10)
+        connection.close()
+        return first
+
+    def ask_again():
+        is_stored.wait(10)
+        try:
+            return operations.submit(APPLE, owner=owner, terms=terms)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as threads:
+        first, twin = threads.submit(take_long), threads.submit(ask_again)
+        is_stored.wait(10)
+        may_commit.set()
+
+    assert (twin.result().pk, twin.result().is_replay) == (first.result().pk, True)
+
+
 @pytest.mark.skipif("connection.vendor != 'postgresql'", reason="On SQLite the second writer waits for the first.")
 def test_a_twin_of_one_that_takes_long_is_told_to_come_again(monkeypatch):
     owner, _ = factories.make_user(), factories.make_model()

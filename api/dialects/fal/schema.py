@@ -4,6 +4,8 @@ from typing import Any
 
 from rest_framework import serializers
 
+from api.dialects.lenient import LenientInput
+
 SIZES = {
     "square_hd": (1024, 1024),
     "square": (512, 512),
@@ -31,7 +33,7 @@ class SizeField(serializers.Field[Any, Any, Any, Any]):
         return value
 
 
-class AppInput(serializers.Serializer[dict[str, Any]]):
+class AppInput(LenientInput):
     """The body of a request; other names are ignored, as fal's apps do."""
 
     prompt = serializers.CharField()
@@ -47,8 +49,3 @@ class AppInput(serializers.Serializer[dict[str, Any]]):
     mask_url = serializers.CharField(required=False, allow_null=True)
     image_urls = serializers.ListField(child=serializers.CharField(), required=False, allow_null=True)
     output_format = serializers.ChoiceField(choices=FORMATS, required=False, allow_null=True)
-
-    def to_internal_value(self, data: Any) -> dict[str, Any]:
-        """The members that are known and not null."""
-        values = super().to_internal_value(data)
-        return {name: value for name, value in values.items() if value is not None}

@@ -116,7 +116,8 @@ def failure_of(generation: Generation) -> dict[str, str]:
 def failure_status_of(generation: Generation) -> int:
     """The HTTP status of the result of what made no images."""
     if generation.status == Status.CANCELLED:
-        return CANCELLED_BY_CLIENT
+        is_late = generation.cancel_reason == CancelReason.DEADLINE
+        return HTTPStatus.GATEWAY_TIMEOUT if is_late else CANCELLED_BY_CLIENT
     is_clients_fault = generation.error_code in CLIENTS_FAULT
     return HTTPStatus.UNPROCESSABLE_ENTITY if is_clients_fault else HTTPStatus.INTERNAL_SERVER_ERROR
 
@@ -140,6 +141,11 @@ def result_of(generation: Generation, images: Sequence[tuple[Image, str]]) -> di
         "timings": {"inference": metrics_of(generation).get("inference_time")},
         "has_nsfw_concepts": [False for _ in images],
     }
+
+
+def preview_of(generation: Generation, data_url: str) -> dict[str, Any]:
+    """An event of a stream: the images as far as they are, small."""
+    return {"images": [{"url": data_url, "content_type": "image/webp"}], "seed": generation.seed}
 
 
 def webhook_of(generation: Generation, images: Sequence[tuple[Image, str]]) -> dict[str, Any]:

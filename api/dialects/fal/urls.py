@@ -2,13 +2,14 @@
 
 from django.urls import path
 
-from api.dialects.fal import views
+from api.dialects.fal import direct, views
 from api.dialects.files import LinkedImageView
 
 APP = "<str:owner>/<str:name>"
 REQUEST = f"{APP}/requests/<uuid:pk>"
 
 urlpatterns = [
+    path(".well-known/jwks.json", direct.KeySetView.as_view()),
     path("files/<str:token>/<str:name>", LinkedImageView.as_view()),
     path(REQUEST, views.ResultView.as_view()),
     path(f"{REQUEST}/status", views.StatusView.as_view()),

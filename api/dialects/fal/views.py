@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from django.conf import settings
 from django.http import StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
+from rest_framework.exceptions import ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -70,16 +72,7 @@ class SubmitView(FalView):
 
     def post(self, request: Request, owner: str, name: str, path: str = "") -> Response:
         """Put a request into the queue."""
-        serializer = AppInput(data=body_of(request))
-        serializer.is_valid(raise_exception=True)
-        is_low = request.headers.get("X-Fal-Queue-Priority", "").lower() == "low"
-        slug = translate.slug_of(name, path)
-        wishes = translate.wishes_of(serializer.validated_data, slug=slug, is_low=is_low)
-        terms = Terms(
-            webhook_url=request.query_params.get("fal_webhook", ""),
-            webhook_words=f"{translate.NAME} {address_of(request)}",
-        )
-        generation = operations.submit(wishes, owner=user_of(request), credential=credential_of(request), terms=terms)
+        generation = submit(request, name, path)
         return Response(status_of(generation, request, owner, name, has_logs=False))
 
 
@@ -127,12 +120,8 @@ class ResultView(FalView):
         generation = self.generation(request, pk)
         if not generation.is_finished:
             return Response({"detail": "Request is still in progress", "error_type": "bad_request"}, status=400)
-        if generation.status == Status.SUCCEEDED:
-            return Response(translate.result_of(generation, linked(generation, address=address_of(request))))
-        failure = translate.failure_of(generation)
-        body = {"detail": failure["error"], "error_type": failure["error_type"]}
-        headers = {"X-Fal-Error-Type": failure["error_type"]}
-        return Response(body, status=translate.failure_status_of(generation), headers=headers)
+        status, body, headers = outcome(generation, request)
+        return Response(body, status=status, headers=headers)
 
 
 class CancelView(FalView):
@@ -151,6 +140,44 @@ class CancelView(FalView):
         is_over = generation.is_finished
         answer = Cancelled.OK if is_over else Cancelled.CANCELLATION_REQUESTED
         return Response({"status": answer}, status=200 if is_over else 202)
+
+
+def submit(request: Request, name: str, path: str) -> Generation:
+    """What a request asks of the app `name/path`."""
+    serializer = AppInput(data=body_of(request))
+    serializer.is_valid(raise_exception=True)
+    is_low = request.headers.get("X-Fal-Queue-Priority", "").lower() == "low"
+    wishes = translate.wishes_of(serializer.validated_data, slug=translate.slug_of(name, path), is_low=is_low)
+    terms = Terms(
+        webhook_url=request.query_params.get("fal_webhook", ""),
+        webhook_words=f"{translate.NAME} {address_of(request)}",
+        start_within_seconds=start_within_seconds(request),
+    )
+    return operations.submit(wishes, owner=user_of(request), credential=credential_of(request), terms=terms)
+
+
+def start_within_seconds(request: Request) -> float | None:
+    """`X-Fal-Request-Timeout`: how long it may wait; None without one; raises ParseError."""
+    value = request.headers.get("X-Fal-Request-Timeout")
+    if value is None:
+        return None
+    try:
+        return float(value)
+    except ValueError as error:
+        raise ParseError("X-Fal-Request-Timeout must be a number of seconds.") from error
+
+
+def outcome(generation: Generation, request: Request) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """The result of a finished one: status code, body and headers."""
+    if generation.status == Status.SUCCEEDED:
+        return 200, translate.result_of(generation, linked(generation, address=address_of(request))), {}
+    failure = translate.failure_of(generation)
+    status = translate.failure_status_of(generation)
+    body = {"detail": failure["error"], "error_type": failure["error_type"]}
+    headers = {"X-Fal-Error-Type": failure["error_type"]}
+    if status == HTTPStatus.GATEWAY_TIMEOUT:
+        headers["X-Fal-Request-Timeout-Type"] = "user"  # or the client would send it again
+    return status, body, headers
 
 
 def status_of(generation: Generation, request: Request, owner: str, name: str, *, has_logs: bool) -> dict[str, Any]:

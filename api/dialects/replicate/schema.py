@@ -4,11 +4,13 @@ from typing import Any
 
 from rest_framework import serializers
 
+from api.dialects.lenient import LenientInput
+
 FORMATS = ("png", "webp", "jpeg", "jpg")
 EVENTS = ("start", "output", "logs", "completed")
 
 
-class Input(serializers.Serializer[dict[str, Any]]):
+class Input(LenientInput):
     """What Replicate's models for images commonly take. Other names are ignored, as Replicate does."""
 
     prompt = serializers.CharField()
@@ -26,11 +28,6 @@ class Input(serializers.Serializer[dict[str, Any]]):
     seed = serializers.IntegerField(required=False, allow_null=True)
     scheduler = serializers.CharField(required=False, allow_null=True)
     output_format = serializers.ChoiceField(choices=FORMATS, required=False, allow_null=True)
-
-    def to_internal_value(self, data: Any) -> dict[str, Any]:
-        """The members that are known and not null."""
-        values = super().to_internal_value(data)
-        return {name: value for name, value in values.items() if value is not None}
 
 
 class PredictionRequest(serializers.Serializer[dict[str, Any]]):
