@@ -291,11 +291,8 @@ if S3_BUCKET:
         },
     }
 
-# --- Pages ------------------------------------------------------------------------------------------------
+# --- Flower and logs --------------------------------------------------------------------------------------
 
 FLOWER_PORT = env.port("PICTOR_FLOWER_PORT", default=5555)
-
-# --- Logs -------------------------------------------------------------------------------------------------
-
 LOG_LEVEL = env.choice("PICTOR_LOG_LEVEL", default="INFO", options=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
 LOGGING = logging_settings(LOG_LEVEL)

@@ -58,7 +58,7 @@ def attempts(generation: Generation) -> Iterator[Event]:
 
 def circumstances(attempt: Attempt) -> Iterator[str]:
     """Where an attempt began, and at which step."""
-    yield f"on {attempt.worker}"
+    yield f"on {attempt.worker}" + (f", over {attempt.runtime}" if attempt.runtime else "")
     if attempt.resumed_from_step is not None:
         yield f"went on from step {attempt.resumed_from_step}"
     if attempt.start_note:

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("generation", "0010_running_and_streams"),
+        ("generation", "0011_start_by"),
     ]
 
     operations = [
