@@ -33,6 +33,10 @@ class Configuration:
     retention: timedelta | None
     keeps_rows: bool
     engine_dir: Path
+    engine: str
+    runtime: str
+    runtime_address: str
+    runtime_token: str
     compiles: bool
     webhook_dialects: Mapping[str, str]
     webhook_signers: Mapping[str, str]
@@ -71,6 +75,10 @@ def configuration() -> Configuration:
         retention=timedelta(days=settings.RETENTION_DAYS) if settings.RETENTION_DAYS else None,
         keeps_rows=settings.RETENTION_REMOVES == "images",
         engine_dir=settings.ENGINE_DIR,
+        engine=settings.ENGINE,
+        runtime=settings.RUNTIME,
+        runtime_address=settings.RUNTIME_ADDRESS,
+        runtime_token=settings.RUNTIME_TOKEN,
         compiles=settings.COMPILE,
         webhook_dialects=settings.WEBHOOK_DIALECTS,
         webhook_signers=settings.WEBHOOK_SIGNERS,

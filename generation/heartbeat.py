@@ -57,6 +57,7 @@ class Heartbeat(Thread):
         """One beat."""
         self.look_for_hangs()
         self.renew_leases()
+        self.worker.look_at_runtime()
         device = self.worker.device
         facts = {of_model.slug: asdict(of_model) for of_model in self.worker.runtime.facts()}
         Device.objects.filter(pk=device.pk).update(heartbeat_at=Now(), loaded=sorted(facts), facts=facts)

@@ -46,6 +46,10 @@ def load(generation: Generation, worker: Worker) -> EngineError | None:
     """Have the model in memory; what keeps it from loading is returned, to be told once it is claimed."""
     model = generation.model
     if model.slug not in worker.runtime.loaded:
+        try:
+            worker.runtime.describe()  # a server that is not there has not died of a load
+        except EngineError as error:
+            return error
         if generation.load_count >= configuration().max_attempts:
             return ModelUnavailable(f"{generation.load_count} workers died while they loaded {model.slug}.")
         generation.note_load()

@@ -18,6 +18,7 @@ from generation.input_pixels import InputLost
 from generation.lifecycle import CancelReason, SeenBy, Status
 from generation.models import Attempt, Generation, Image
 from generation.preparation import AWAY, Preparation, prepare
+from generation.runtimes.errors import BadMessage, ServerFailed, ServerUnavailable
 from generation.storage import Picture, StorageUnavailable
 from generation.watch import CancelRequested, ClaimLost, DeadlinePassed, Draining, Stop, Watch
 from generation.worker import Worker
@@ -44,6 +45,10 @@ def run_dispatched(generation_id: UUID, dispatch_no: int, worker: Worker) -> Non
         return
 
     ready = prepare(generation, worker)
+    if isinstance(ready.fault, ServerUnavailable):
+        logger.warning("%s is given back before it was claimed: %s", generation, ready.fault)
+        generation.unmark_dispatched()
+        return
     with worker.place(generation.model, alone=generation.runs_alone):
         attempt = generation.claim(
             device=worker.device, dispatch_no=dispatch_no, process=worker.process, from_step=ready.found.step
@@ -93,7 +98,7 @@ def draw(
         return generate(resume_from=ready.found.state)
     except Exception as error:
         has_gone_on = ready.found.state is None or watch.step > ready.found.step
-        if has_gone_on or isinstance(error, (Stop, DeviceLost)):
+        if has_gone_on or isinstance(error, (Stop, DeviceLost, ServerUnavailable)):
             raise
         # Whatever is wrong with the state, the request is as good as ever.
         begin_anew(generation, attempt, str(error), watch=watch)
@@ -129,6 +134,7 @@ def store(made: GeneratedImages, generation: Generation, attempt: Attempt) -> li
     ]
     attempt.pipeline_seconds = made.pipeline_seconds
     attempt.peak_memory_bytes = made.peak_memory_bytes
+    attempt.note_cost(made.cost)
     attempt.store_seconds = time.perf_counter() - started
     return images
 
@@ -194,6 +200,10 @@ def give_back(generation: Generation, attempt: Attempt, error: BaseException, *,
             logger.error("%s has failed: %s", worker.device, error)
             has_moved = settle(lambda: generation.lose(attempt, detail=str(error)))
             worker.give_up()
+        case ServerUnavailable():
+            logger.error("%s lost its model server: %s", attempt, error)
+            worker.note_loss()
+            has_moved = settle(lambda: generation.lose(attempt, detail=str(error)))
         case _:
             code, detail = explain(error, generation)
             attempt.peak_memory_bytes = getattr(error, "peak_memory_bytes", None)
@@ -209,6 +219,9 @@ def give_back(generation: Generation, attempt: Attempt, error: BaseException, *,
 def explain(error: BaseException, generation: Generation) -> tuple[str, str]:
     """The code and the sentence for the owner, who has no use for paths and addresses of this installation."""
     match error:
+        case ServerFailed() | BadMessage():
+            logger.error("%s: %s", generation, error)
+            return error.code, "The model server failed; operators can see why."
         case ModelUnavailable():
             logger.error("%s: %s", generation, error)
             return error.code, f"The model {generation.model.slug} cannot be used right now; operators can see why."

@@ -19,6 +19,7 @@ from uuid import UUID
 from generation import saved_states
 from generation.conf import configuration
 from generation.engines.errors import UnusableState
+from generation.engines.packed_state import PackedState
 from generation.engines.types import ImageRequest, Progress
 from generation.models import Device
 
@@ -37,7 +38,7 @@ _threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="saving")
 class Found:
     """What earlier attempts have left: a state to go on from, or the reason why there is none."""
 
-    state: "SavedState | None" = None
+    state: PackedState | None = None
     note: str = ""
 
     @property
@@ -138,17 +139,17 @@ class Saving:
         """A digest of all that has to be the same for a state to be of any use."""
         return mark_of(self._request, device=self._device)
 
-    def _copy(self, progress: Progress) -> "Callable[[], SavedState] | None":
+    def _copy(self, progress: Progress) -> "Callable[[], SavedState | PackedState] | None":
         try:
             return progress.copy_state()
         except Exception:  # a precaution must not end a generation
             logger.exception("The state of %s could not be copied.", self._generation_id)
             return None
 
-    def _keep(self, copy: "Callable[[], SavedState]") -> None:
+    def _keep(self, copy: "Callable[[], SavedState | PackedState]") -> None:
         try:
             state = copy()
-            if not state.latents.isfinite().all():
+            if not state.is_finite:
                 logger.warning("The state of %s after step %s holds no numbers.", self._generation_id, state.step)
                 return
             saved_states.keep(self._generation_id, seal(state, mark=self.mark), step=state.step)
@@ -175,17 +176,15 @@ def mark_of(request: ImageRequest, *, device: Device) -> str:
     return sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def seal(state: "SavedState", *, mark: str) -> bytes:
+def seal(state: "SavedState | PackedState", *, mark: str) -> bytes:
     """The state as bytes that say of which request it is, and that tell whether they are whole."""
     body = state.to_bytes()
     header = {"request": mark, "sha256": sha256(body).hexdigest()}
     return json.dumps(header).encode() + b"\n" + body
 
 
-def unseal(data: bytes, *, mark: str) -> "SavedState":
+def unseal(data: bytes, *, mark: str) -> PackedState:
     """The state again; raises UnusableState for what is broken, or of another request."""
-    from generation.engines.state import SavedState  # heavy, and only workers come here
-
     line, _, body = data.partition(b"\n")
     try:
         header = json.loads(line)
@@ -196,4 +195,4 @@ def unseal(data: bytes, *, mark: str) -> "SavedState":
         raise UnusableState("The saved state is not whole.")
     if not is_ours:
         raise UnusableState("The saved state is not one of this request, with this model and version, on this device.")
-    return SavedState.from_bytes(body)
+    return PackedState.from_bytes(body)

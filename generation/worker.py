@@ -20,13 +20,14 @@ from django.db.models.functions import Now
 from generation import dispatch
 from generation.caretaker import Caretaker
 from generation.conf import configuration
-from generation.devices import local_device, local_host
+from generation.devices import LocalDevice, local_device, local_host
 from generation.events.progress import ProgressReport
 from generation.heartbeat import Heartbeat
 from generation.models import Attempt, Device, DiffusionModel, Generation
 from generation.models.webhook import Kind
 from generation.runtimes.base import Runtime
-from generation.runtimes.native import NativeRuntime
+from generation.runtimes.choice import Wishes, choose, open_runtime
+from generation.runtimes.errors import ServerUnavailable
 from generation.saving import Saving
 from generation.watch import Watch, deadline_of
 
@@ -43,6 +44,7 @@ class Worker:
         self.device = device
         self.process = uuid4()
         self.is_draining = Event()
+        self.is_able = True
         self._watches: dict[UUID, Watch] = {}
         self._runs = 0
         self._taken: Counter[str] = Counter()
@@ -91,9 +93,9 @@ class Worker:
         return not is_kept_free and self._taken[model.slug] < self.most_at_once(model)
 
     def refuses(self, generation: Generation) -> bool:
-        """Whether it starts nothing new, or only what tests it: what is pinned to it."""
+        """Whether it starts nothing new, for it stops or has no server, or only what tests it: what is pinned to it."""
         is_quarantined = self.device.quarantined_at is not None and generation.pinned_to_id is None
-        return self.is_draining.is_set() or is_quarantined
+        return self.is_draining.is_set() or is_quarantined or not self.is_able
 
     def most_at_once(self, model: DiffusionModel) -> int:
         """How many generations of `model` keep the device busy."""
@@ -132,6 +134,22 @@ class Worker:
         for watch in self.watches():
             watch.is_draining = True
 
+    def look_at_runtime(self) -> None:
+        """Note whether the runtime can be reached: while it cannot, nothing new is taken from the queues of models."""
+        try:
+            self.runtime.describe()
+        except ServerUnavailable as error:
+            if self.is_able:
+                logger.warning("%s takes nothing until its model server is back: %s", self.device, error)
+            self.is_able = False
+        else:
+            self.is_able = True
+
+    def note_loss(self) -> None:
+        """What the runtime has behind it has died: take nothing until it is back; what runs then dies with another."""
+        self.is_able = False
+        self.process = uuid4()
+
     def give_up(self) -> None:
         """End this process politely, for its device has failed; whoever keeps it alive starts it anew."""
         self.drain()
@@ -139,7 +157,8 @@ class Worker:
 
     def consume_assigned_queues(self, consumer: Consumer) -> None:
         """Make Celery consume the queues that the device's row asks for, and forget the models that it does not."""
-        slugs = set(self.device.models_to_serve().values_list("slug", flat=True))
+        wanted_models = self.device.models_to_serve() if self.is_able else DiffusionModel.objects.none()
+        slugs = set(wanted_models.values_list("slug", flat=True))
         own = dispatch.device_queue(host=self.device.host, label=self.device.label)
         wanted = {own} | {dispatch.model_queue(slug) for slug in slugs}
         queues = consumer.app.amqp.queues
@@ -154,7 +173,7 @@ class Worker:
     def forget_models(self, assigned: set[str]) -> None:
         """Free the memory of models that are not assigned, unless a run may need one: a pinned one may."""
         with self._lock:
-            if self._runs == 0:
+            if self._runs == 0 and self.is_able:
                 for slug in set(self.runtime.loaded) - assigned:
                     self.runtime.unload(slug)
 
@@ -171,7 +190,7 @@ def this_worker() -> Worker:
     return _worker
 
 
-def register_device(runtime: Runtime) -> Device:
+def register_device(runtime: Runtime, *, name: str) -> Device:
     """Create or refresh the row of this process's device with what the runtime says about it."""
     local = local_device()
     description = runtime.describe()
@@ -180,12 +199,27 @@ def register_device(runtime: Runtime) -> Device:
         "index": local.index,
         "name": description.name,
         "memory_bytes": description.memory_bytes,
+        "runtime": name,
         "slots": configuration().slots[local.kind],
         "heartbeat_at": Now(),
         "loaded": [],
     }
     device, _ = Device.objects.update_or_create(host=local_host(), label=local.label, defaults=facts)
     return device
+
+
+def runtime_wishes(device: LocalDevice) -> tuple[str, Wishes]:
+    """The name of the device's runtime, and what the settings say about it."""
+    settings = configuration()
+    wishes = Wishes(
+        device=device.torch_name,
+        folder=settings.engine_dir,
+        compiles=settings.compiles,
+        engine=settings.engine,
+        address=settings.runtime_address,
+        token=settings.runtime_token,
+    )
+    return choose(settings.runtime, label=device.label), wishes
 
 
 def essential(hook: Callable[..., None]) -> Callable[..., None]:
@@ -210,13 +244,13 @@ def has_a_device(app: Celery) -> bool:
 @signals.worker_init.connect
 @essential
 def start_runtime(sender: WorkController, **_: Any) -> None:
-    """Import torch and take hold of the device before the first message arrives."""
+    """Take hold of the device, or find the server that has, before the first message arrives."""
     global _worker
     if not has_a_device(sender.app):
         return
-    settings = configuration()
-    runtime = NativeRuntime(local_device().torch_name, folder=settings.engine_dir, compiles=settings.compiles)
-    _worker = Worker(runtime=runtime, device=register_device(runtime))
+    name, wishes = runtime_wishes(local_device())
+    runtime = open_runtime(name, wishes)
+    _worker = Worker(runtime=runtime, device=register_device(runtime, name=name))
 
 
 @signals.worker_ready.connect

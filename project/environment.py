@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from generation.runtimes.choice import choose
+
 ASSIGNMENT = re.compile(r"(?:export )?[A-Za-z_][A-Za-z_0-9]*=")
 
 YES = {"true", "yes", "on", "1", "y", "t", "ok"}
@@ -139,6 +141,15 @@ class Environment(environ.Env):
             return dict(self.db_url_config(value, engine=engine))
         except (ValueError, TypeError) as error:
             raise broken_url(var) from error
+
+    def runtimes(self, var: str) -> str:
+        """Read which runtime each device gets."""
+        value = str(self.str(var, default="native"))
+        try:
+            choose(value, label="")
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{var}: {error}") from error
+        return value
 
     def unknown_names(self, *, prefix: str) -> list[str]:
         """Variables of ours, by prefix, that no setting has read: most often a misspelling."""

@@ -234,6 +234,10 @@ DEVICES = env.str("PICTOR_DEVICES", default="auto")
 GPU_SLOTS = env.count("PICTOR_GPU_SLOTS", default=24)
 CPU_SLOTS = env.count("PICTOR_CPU_SLOTS", default=4)
 COMPILE = env.bool("PICTOR_COMPILE", default=False)
+RUNTIME = env.runtimes("PICTOR_RUNTIME")
+RUNTIME_ADDRESS = env.str("PICTOR_RUNTIME_ADDRESS", default="")
+RUNTIME_TOKEN = env.str("PICTOR_RUNTIME_TOKEN", default="")
+ENGINE = env.str("PICTOR_ENGINE", default="generation.engines.engine:Engine")
 HANG_SECONDS = env.seconds("PICTOR_HANG_SECONDS", default=600)
 SAVE_SECONDS = env.interval("PICTOR_SAVE_SECONDS", default=5)
 PREVIEWS = env.bool("PICTOR_PREVIEWS", default=True)
@@ -287,11 +291,8 @@ if S3_BUCKET:
         },
     }
 
-# --- Pages ------------------------------------------------------------------------------------------------
+# --- Flower and logs --------------------------------------------------------------------------------------
 
 FLOWER_PORT = env.port("PICTOR_FLOWER_PORT", default=5555)
-
-# --- Logs -------------------------------------------------------------------------------------------------
-
 LOG_LEVEL = env.choice("PICTOR_LOG_LEVEL", default="INFO", options=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
 LOGGING = logging_settings(LOG_LEVEL)

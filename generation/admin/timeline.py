@@ -58,7 +58,7 @@ def attempts(generation: Generation) -> Iterator[Event]:
 
 def circumstances(attempt: Attempt) -> Iterator[str]:
     """Where an attempt began, and at which step."""
-    yield f"on {attempt.worker}"
+    yield f"on {attempt.worker}" + (f", over {attempt.runtime}" if attempt.runtime else "")
     if attempt.resumed_from_step is not None:
         yield f"went on from step {attempt.resumed_from_step}"
     if attempt.start_note:
@@ -79,6 +79,9 @@ def measurements(attempt: Attempt) -> Iterator[str]:
         yield f"{attempt.step} steps"
     if attempt.pipeline_seconds is not None:
         yield f"{attempt.pipeline_seconds:.2f} s in the pipeline"
+    if attempt.transfer_ms is not None:
+        ways = {"serialise": attempt.serialise_ms, "transfer": attempt.transfer_ms, "wait": attempt.wait_ms}
+        yield ", ".join(f"{value or 0:.1f} ms to {name}" for name, value in ways.items())
     if attempt.store_seconds is not None:
         yield f"{attempt.store_seconds:.2f} s to store"
     if attempt.peak_memory_bytes is not None:

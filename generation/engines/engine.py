@@ -18,6 +18,7 @@ from generation.engines.knees import Knees
 from generation.engines.loaded_model import LoadedModel
 from generation.engines.loading import load_pipeline
 from generation.engines.notebook import Notebook
+from generation.engines.packed_state import PackedState
 from generation.engines.pipeline_call import call
 from generation.engines.state import SavedState
 from generation.engines.turns import SharedOrExclusive
@@ -91,13 +92,15 @@ class Engine:
         return schedulers.compatible(model.pipe)
 
     def generate(
-        self, request: ImageRequest, *, on_step: OnStep, resume_from: SavedState | None = None
+        self, request: ImageRequest, *, on_step: OnStep, resume_from: SavedState | PackedState | None = None
     ) -> GeneratedImages:
         """Draw what is asked for, loading the model if need be, and tell on_step of each denoising step.
 
         Image i has the seed `request.seed + i`. With a state that the same request has saved, only the steps
         after it are taken. What on_step raises comes out unchanged, and nothing is decoded then. Raises EngineError.
         """
+        if isinstance(resume_from, PackedState):
+            resume_from = SavedState.from_bytes(resume_from.data)
         model = self._load(request.model)
         if request.is_reproducible and model.verdict.reproducible_in is None:
             raise UnsupportedParameter(f"This model is not reproducible here: {model.verdict.reason}")

@@ -17,9 +17,9 @@ import torch
 from safetensors import SafetensorError
 
 from generation.engines.errors import UnusableState
+from generation.engines.packed_state import KEY, metadata
 
 VERSION = 1
-_KEY = "pictor.saved_state"
 _PLAIN = (type(None), bool, int, float, str)
 
 
@@ -38,6 +38,11 @@ class SavedState:
     latents: torch.Tensor
     generators: tuple[torch.Tensor, ...]
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether the latents are numbers."""
+        return bool(self.latents.isfinite().all())
+
     def to_bytes(self) -> bytes:
         """For a file or a database; from_bytes gives an equal state, to the last bit."""
         tensors: dict[str, torch.Tensor] = {}
@@ -50,14 +55,14 @@ class SavedState:
             "latents": _pack(self.latents, tensors),
             "generators": _pack(list(self.generators), tensors),
         }
-        return safetensors.torch.save(tensors, metadata={_KEY: json.dumps(header)})
+        return safetensors.torch.save(tensors, metadata={KEY: json.dumps(header)})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> SavedState:
         """Raises UnusableState for anything that to_bytes of this version has not made."""
         try:
             tensors = safetensors.torch.load(data)
-            header = json.loads(_metadata(data)[_KEY])
+            header = json.loads(metadata(data)[KEY])
             if header["version"] != VERSION:
                 raise ValueError(f"its version is {header['version']}, not {VERSION}")
             state = cls(
@@ -126,9 +131,3 @@ def _unpack(packed: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
             return [_unpack(entry, tensors) for entry in packed]
         case _:
             return packed
-
-
-def _metadata(data: bytes) -> dict[str, str]:
-    """Of a safetensors file; the library reads it from files on disk only."""
-    length = int.from_bytes(data[:8], "little")
-    return json.loads(data[8 : 8 + length])["__metadata__"]

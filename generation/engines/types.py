@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from generation.engines.packed_state import PackedState
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -59,7 +61,7 @@ class ImageRequest:
 class Offers(Protocol):
     """What can be had at a denoise step, and costs nothing unless it is asked for."""
 
-    def copy_state(self) -> Callable[[], SavedState] | None:
+    def copy_state(self) -> Callable[[], SavedState | PackedState] | None:
         """The state to go on from after this step, on its way to the host."""
 
     def preview(self) -> np.ndarray | None:
@@ -74,7 +76,7 @@ class Progress:
     total: int
     offers: Offers | None = field(default=None, compare=False, repr=False)
 
-    def copy_state(self) -> Callable[[], SavedState] | None:
+    def copy_state(self) -> Callable[[], SavedState | PackedState] | None:
         """Begin to copy the state to go on from after this step; None if the pipeline or its scheduler has none.
 
         Only while on_step runs, and in its thread. What is returned gives the state in any thread, at any time: it
@@ -82,7 +84,7 @@ class Progress:
         """
         return self.offers.copy_state() if self.offers is not None else None
 
-    def save(self) -> SavedState | None:
+    def save(self) -> SavedState | PackedState | None:
         """The same state at once: this thread waits for the device, and nobody else does."""
         copy = self.copy_state()
         return copy() if copy is not None else None
@@ -99,12 +101,26 @@ OnStep = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
+class LinkCost:
+    """What the way from a worker to its engine and back took beside the pipeline call, in milliseconds.
+
+    `serialise` is making bytes of values and values of bytes, on both sides; `transfer` is the bytes on their way;
+    `wait` is the time in the engine, or before its door, until the pipeline could begin.
+    """
+
+    serialise_ms: float
+    transfer_ms: float
+    wait_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class GeneratedImages:
     """Pixels as uint8 (n, height, width, 3); the peak of GPU memory is None on a CPU."""
 
     pixels: np.ndarray
     pipeline_seconds: float
     peak_memory_bytes: int | None
+    cost: LinkCost | None = None
 
 
 class Pipeline(Protocol):

@@ -9,6 +9,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from generation import kill_points
+from generation.engines.types import LinkCost
 from generation.lifecycle import OUTCOME_CHOICES, Outcome
 from generation.models.device import Device
 
@@ -29,6 +30,7 @@ class AttemptQuerySet(models.QuerySet["Attempt"]):
             device=device,
             worker=str(device),
             process=process,
+            runtime=device.runtime,
             resumed_from_step=generation.resumed_from_step,
         )
 
@@ -76,6 +78,12 @@ class Attempt(models.Model):
     )
     pipeline_seconds = models.FloatField(null=True, help_text="Time inside the pipeline call.")
     store_seconds = models.FloatField(null=True, help_text="Time to encode the images and put them on storage.")
+    runtime = models.CharField(
+        max_length=20, blank=True, default="", db_default="", help_text="The way from the worker to the engine."
+    )
+    serialise_ms = models.FloatField(null=True, help_text="Time to make bytes of the request and pixels of bytes.")
+    transfer_ms = models.FloatField(null=True, help_text="Time that the bytes were on their way.")
+    wait_ms = models.FloatField(null=True, help_text="Time before the pipeline began: for a slot, a turn, the model.")
     peak_memory_bytes = models.BigIntegerField(null=True)
     error_code = models.CharField(max_length=50, blank=True)
     error_detail = models.TextField(blank=True)
@@ -116,6 +124,11 @@ class Attempt(models.Model):
         self.resumed_from_step, self.start_note = None, note
         self.save(update_fields=["resumed_from_step", "start_note"])
 
+    def note_cost(self, cost: LinkCost | None) -> None:
+        """Note what the way to the engine took, if that is known; `close` stores it."""
+        if cost is not None:
+            self.serialise_ms, self.transfer_ms, self.wait_ms = cost.serialise_ms, cost.transfer_ms, cost.wait_ms
+
     def close(self, outcome: Outcome, *, step: int | None = None, code: str = "", detail: str = "") -> None:
         """Note how it ended; the timings and the peak memory that were set on the instance are kept too."""
         kill_points.reach(f"close-{outcome}", self.generation_id)  # in the transaction of the status
@@ -127,6 +140,6 @@ class Attempt(models.Model):
         self.save(
             update_fields=[
                 "outcome", "step", "error_code", "error_detail", "ended_at",
-                "pipeline_seconds", "store_seconds", "peak_memory_bytes",
+                "pipeline_seconds", "store_seconds", "peak_memory_bytes", "serialise_ms", "transfer_ms", "wait_ms",
             ]
         )  # fmt: skip

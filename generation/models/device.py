@@ -44,6 +44,9 @@ class Device(models.Model):
     name = models.CharField(max_length=200, help_text="What the hardware calls itself.")
     memory_bytes = models.BigIntegerField()
     slots = models.PositiveIntegerField(default=1, help_text="Generations that its worker takes at once.")
+    runtime = models.CharField(
+        max_length=20, default="native", db_default="native", help_text="The way from its worker to its engine."
+    )
     started_at = models.DateTimeField(null=True, help_text="When its worker started last.")
     heartbeat_at = models.DateTimeField(null=True, help_text="When its worker was heard of last.")
     loaded = models.JSONField(default=list, help_text="Slugs of the models that it holds in memory.")

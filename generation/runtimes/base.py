@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from generation.engines.packed_state import PackedState
 from generation.engines.types import (
     DeviceDescription,
     GeneratedImages,
@@ -21,11 +22,11 @@ class Runtime(Protocol):
     """One device's engine. Any thread may call any method; failures are EngineError."""
 
     def describe(self) -> DeviceDescription:
-        """What the device is."""
+        """What the device is; asked of what is at the other end, so that an error tells that it cannot be reached."""
 
     @property
     def loaded(self) -> tuple[str, ...]:
-        """Slugs of the models in memory."""
+        """Slugs of the models in memory, as far as is known here: nobody else is asked."""
 
     def load(self, model: ModelSource) -> None:
         """Have the model in memory; another one under the same slug makes way first."""
@@ -34,13 +35,13 @@ class Runtime(Protocol):
         """Forget a model, if it is there."""
 
     def facts(self) -> tuple[ModelFacts, ...]:
-        """What is known of each model in memory."""
+        """What is known here of each model in memory: nobody else is asked."""
 
     def schedulers(self, slug: str) -> tuple[str, ...]:
         """Names of the schedulers that fit a loaded model."""
 
     def generate(
-        self, request: ImageRequest, *, on_step: OnStep, resume_from: SavedState | None = None
+        self, request: ImageRequest, *, on_step: OnStep, resume_from: SavedState | PackedState | None = None
     ) -> GeneratedImages:
         """Draw what is asked for, or the rest of it; what on_step raises ends it and comes out unchanged."""
 

@@ -1,0 +1,131 @@
+"""One generation in a model server: the engine's thread tells it of each step, the event loop's clients are told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+from generation.engines.errors import EngineError
+from generation.engines.packed_state import PackedState
+from generation.engines.types import GeneratedImages, ImageRequest, Progress
+from generation.runtimes import packing
+from generation.runtimes.frames import Frame, Kind
+
+logger = logging.getLogger(__name__)
+
+ALIVE_SECONDS = 5.0
+
+
+class Cancelled(Exception):
+    """Raised between two denoise steps; it leaves the pipeline through its own callback."""
+
+
+class Job:
+    """Made and read on the event loop; `draw` and `on_step` belong to a thread of the engine's."""
+
+    def __init__(self, frame: Frame, *, loop: asyncio.AbstractEventLoop) -> None:
+        """Raises BadMessage."""
+        self.id = uuid4().hex
+        self.arrived_at = self.stepped_at = time.monotonic()
+        self.request: ImageRequest
+        self.resume_from: PackedState | None
+        self.request, self.resume_from = packing.unpack_request(frame)
+        self.unpack_seconds = time.monotonic() - self.arrived_at
+        self.is_cancelled = False
+        self.wants: set[Kind] = set()
+        self._loop = loop
+        self._frames: asyncio.Queue[Frame] = asyncio.Queue()
+
+    def ask(self, kind: Kind) -> None:
+        """CANCEL, PREVIEW or SAVE: answered at the next step."""
+        if kind == Kind.CANCEL:
+            self.is_cancelled = True
+        else:
+            self.wants.add(kind)
+
+    def on_step(self, progress: Progress) -> None:
+        """Tell of a step, and give what was asked for meanwhile."""
+        self.stepped_at = time.monotonic()
+        if self.is_cancelled:
+            raise Cancelled
+        # A step before the first one has nothing to give; what was asked for waits for one that has.
+        if Kind.PREVIEW in self.wants and progress.offers is not None:
+            self.wants.discard(Kind.PREVIEW)
+            self.tell(self._preview(progress))
+        if Kind.SAVE in self.wants and progress.offers is not None:
+            self.wants.discard(Kind.SAVE)
+            self._save(progress)
+        place = {"step": progress.step, "total": progress.total, "has_offers": progress.offers is not None}
+        self.tell(Frame(Kind.PROGRESS, place))
+
+    def end(self, outcome: GeneratedImages | BaseException) -> Frame:
+        """The last frame about it."""
+        match outcome:
+            case GeneratedImages():
+                return packing.pack_images(outcome, self._times())
+            case Cancelled():
+                return Frame(Kind.CANCELLED)
+            case EngineError():
+                return Frame(Kind.ERROR, packing.pack_error(outcome))
+            case _:
+                logger.error("A generation failed unexpectedly.", exc_info=outcome)
+                return Frame(Kind.ERROR, packing.pack_error(outcome))
+
+    def tell(self, frame: Frame) -> None:
+        """Put a frame before whoever reads them; from any thread."""
+        self._loop.call_soon_threadsafe(self._frames.put_nowait, frame)
+
+    async def frames(self) -> AsyncIterator[Frame]:
+        """All frames up to the last one; a sign of life whenever there was none for a while.
+
+        To leave before the end, as a client does that vanishes, is to cancel.
+        """
+        try:
+            while True:
+                try:
+                    frame = await asyncio.wait_for(self._frames.get(), ALIVE_SECONDS)
+                except TimeoutError:
+                    frame = Frame(Kind.ALIVE)
+                yield frame
+                if frame.kind.is_last:
+                    return
+        finally:
+            self.is_cancelled = True
+
+    async def last_frame(self) -> Frame:
+        """The last frame, for who does not ask for more."""
+        async for frame in self.frames():
+            last = frame
+        return last
+
+    def _save(self, progress: Progress) -> None:
+        """Begin to copy the state; a thread of its own waits for the device, and packs it."""
+        copy = progress.copy_state()
+        if copy is None:
+            self.tell(packing.pack_state(None))
+            return
+
+        def finish() -> None:
+            try:
+                state = copy()
+                self.tell(packing.pack_state(state if state.is_finite else None))
+            except Exception:  # a precaution must not end a generation
+                logger.exception("A state could not be saved.")
+                self.tell(packing.pack_state(None))
+
+        self._loop.call_soon_threadsafe(self._loop.run_in_executor, None, finish)
+
+    def _times(self) -> packing.ServerTimes:
+        return packing.ServerTimes(
+            total_seconds=time.monotonic() - self.arrived_at, serialise_seconds=self.unpack_seconds
+        )
+
+    def _preview(self, progress: Progress) -> Frame:
+        try:
+            return packing.pack_picture(Kind.PREVIEWED, progress.preview())
+        except Exception:  # an ornament must not end a generation
+            logger.exception("A preview could not be drawn.")
+            return Frame(Kind.PREVIEWED)

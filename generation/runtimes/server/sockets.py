@@ -1,0 +1,180 @@
+"""The model server's Unix socket: frames after a handshake, one question at a time (docs/protocol.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import struct
+from collections.abc import Collection
+from pathlib import Path
+
+from generation.engines.errors import EngineError
+from generation.runtimes import packing
+from generation.runtimes.errors import BadMessage
+from generation.runtimes.frames import Frame, Kind, Prefix
+from generation.runtimes.handshake import HELLO, check_hello
+from generation.runtimes.server.host import Host
+from generation.runtimes.server.job import Job
+
+logger = logging.getLogger(__name__)
+
+HELLO_SECONDS = 5.0
+BUFFER_BYTES = 1024**2
+
+
+class SocketServer:
+    """Listens at `path`, to be reached by our own user and those that are `allowed`."""
+
+    def __init__(self, host: Host, path: Path, *, allowed: Collection[int] = ()) -> None:
+        self._host = host
+        self._path = path
+        self._allowed = {os.getuid(), *allowed}
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen from now on; a socket that nobody listens on any more is replaced."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.unlink(missing_ok=True)
+        old_mask = os.umask(0o177 if len(self._allowed) == 1 else 0o111)
+        try:
+            self._server = await asyncio.start_unix_server(self._connected, self._path, limit=BUFFER_BYTES)
+        finally:
+            os.umask(old_mask)
+
+    async def stop(self) -> None:
+        """Hear nobody any more, and end what is said."""
+        if self._server is not None:
+            self._server.close()
+        for connection in self._connections:
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        self._path.unlink(missing_ok=True)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            return
+        self._connections.add(task)
+        try:
+            self._check_peer(writer)
+            await Conversation(self._host, reader, writer).run()
+        except BadMessage as error:
+            logger.warning("A connection is closed: %s", error)
+            with contextlib.suppress(OSError):
+                await send(writer, Frame(Kind.ERROR, packing.pack_error(error)))
+        except (OSError, asyncio.IncompleteReadError, TimeoutError, asyncio.CancelledError):
+            pass  # it went away, or never said anything, or we stop
+        except Exception:
+            logger.exception("A connection failed.")
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+    def _check_peer(self, writer: asyncio.StreamWriter) -> None:
+        """Raise BadMessage for a process of another user: Linux tells (unix(7), SO_PEERCRED)."""
+        peer = writer.get_extra_info("socket")
+        credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        process, user, _ = struct.unpack("3i", credentials)
+        if user not in self._allowed:
+            raise BadMessage(f"Process {process} of user {user} may not connect here.")
+
+
+class Conversation:
+    """One connection: its client asks one question after another."""
+
+    def __init__(self, host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._host = host
+        self._reader = reader
+        self._writer = writer
+
+    async def run(self) -> None:
+        """Until the client goes. Raises BadMessage for what it must not say."""
+        check_hello(await asyncio.wait_for(self._reader.readexactly(len(HELLO)), HELLO_SECONDS))
+        self._writer.write(HELLO)
+        while True:
+            frame = await self._read()
+            match frame.kind:
+                case Kind.GENERATE:
+                    await self._generate(frame)
+                case Kind.CANCEL | Kind.PREVIEW | Kind.SAVE:
+                    pass  # it came too late: what it is about has ended
+                case Kind.DESCRIBE | Kind.LOAD | Kind.UNLOAD | Kind.SCHEDULERS:
+                    await self._answer(frame)
+                case _:
+                    raise BadMessage(f"A client does not send {frame.kind.name}.")
+
+    async def _answer(self, frame: Frame) -> None:
+        try:
+            await send(self._writer, await self._answer_to(frame))
+        except BadMessage:
+            raise
+        except EngineError as error:
+            await send(self._writer, Frame(Kind.ERROR, packing.pack_error(error)))
+        except OSError:
+            raise
+        except Exception as error:
+            logger.exception("A question failed unexpectedly.")
+            await send(self._writer, Frame(Kind.ERROR, packing.pack_error(error)))
+
+    async def _answer_to(self, frame: Frame) -> Frame:
+        match frame.kind:
+            case Kind.SCHEDULERS:
+                return Frame(Kind.ANSWER, {"schedulers": await self._host.schedulers(slug_of(frame))})
+            case Kind.LOAD:
+                await self._host.load(packing.unpack_source(frame.header))
+            case Kind.UNLOAD:
+                await self._host.unload(slug_of(frame))
+        return Frame(Kind.ANSWER, packing.pack_server(self._host.describe()))
+
+    async def _generate(self, frame: Frame) -> None:
+        try:
+            job = self._host.start(frame)
+        except BadMessage:
+            raise
+        except EngineError as error:
+            await send(self._writer, Frame(Kind.ERROR, packing.pack_error(error)))
+            return
+        listening = asyncio.create_task(self._listen(job))
+        try:
+            async for told in job.frames():
+                await send(self._writer, told)
+        finally:
+            listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await listening
+
+    async def _listen(self, job: Job) -> None:
+        """Take wishes while a generation runs; a client that goes, or says anything else, is heard no more."""
+        try:
+            while True:
+                frame = await self._read()
+                if frame.kind not in (Kind.CANCEL, Kind.PREVIEW, Kind.SAVE):
+                    raise BadMessage(f"{frame.kind.name} has to wait until the generation has ended.")
+                job.ask(frame.kind)
+        except (OSError, asyncio.IncompleteReadError, BadMessage) as error:
+            if isinstance(error, BadMessage):
+                logger.warning("A connection is closed: %s", error)
+            job.is_cancelled = True
+            self._writer.close()
+
+    async def _read(self) -> Frame:
+        prefix = Prefix.parse(await self._reader.readexactly(16))
+        header = await self._reader.readexactly(prefix.header_length)
+        return prefix.frame(header, await self._reader.readexactly(prefix.payload_length))
+
+
+async def send(writer: asyncio.StreamWriter, frame: Frame) -> None:
+    """Write a frame, and wait while the other side reads more slowly than we write."""
+    for buffer in frame.buffers():
+        writer.write(buffer)
+    await writer.drain()
+
+
+def slug_of(frame: Frame) -> str:
+    """The model that a question is about. Raises BadMessage."""
+    slug: str = packing.typed(frame.header, {"slug": str}, of="a question")["slug"]
+    return slug
