@@ -93,9 +93,9 @@ class Worker:
         return not is_kept_free and self._taken[model.slug] < self.most_at_once(model)
 
     def refuses(self, generation: Generation) -> bool:
-        """Whether it starts nothing new, or only what tests it: what is pinned to it."""
+        """Whether it starts nothing new, for it stops or has no server, or only what tests it: what is pinned to it."""
         is_quarantined = self.device.quarantined_at is not None and generation.pinned_to_id is None
-        return self.is_draining.is_set() or is_quarantined
+        return self.is_draining.is_set() or is_quarantined or not self.is_able
 
     def most_at_once(self, model: DiffusionModel) -> int:
         """How many generations of `model` keep the device busy."""
@@ -146,7 +146,8 @@ class Worker:
             self.is_able = True
 
     def note_loss(self) -> None:
-        """What the runtime has behind it has died: what runs from now on dies with another process."""
+        """What the runtime has behind it has died: take nothing until it is back; what runs then dies with another."""
+        self.is_able = False
         self.process = uuid4()
 
     def give_up(self) -> None:

@@ -17,6 +17,7 @@ from project.address import host_headers, local_url
 from project.child import ChildSpec, ReadyCheck
 from project.devices import DeviceSlot
 from project.secrets import read_or_create
+from project.sidecars import sidecar_for
 
 CELERY = [sys.executable, "-m", "celery", "--quiet", "-A", "celery_app"]
 FLOWER_USER = "admin"
@@ -50,33 +51,43 @@ def web_spec(*, port: int) -> ChildSpec:
     )
 
 
-def worker_specs(devices: list[DeviceSlot]) -> list[ChildSpec]:
-    """One Celery worker per device, pinned to it; ready when it has written its start into its row."""
+def device_specs(devices: list[DeviceSlot]) -> tuple[list[ChildSpec], list[ChildSpec]]:
+    """The model servers that start before, and one Celery worker per device, pinned to it."""
     cpu_workers = sum(device.kind == "cpu" for device in devices)
-    return [worker_spec(device, cpu_workers=cpu_workers) for device in devices]
+    servers, workers = [], []
+    for device in devices:
+        env = device_env(device, cpu_workers=cpu_workers)
+        sidecar = sidecar_for(device, env=env)
+        if sidecar is not None:
+            servers.append(sidecar.spec())
+        workers.append(worker_spec(device, env=env | (sidecar.worker_env if sidecar is not None else {})))
+    return servers, workers
 
 
-def worker_spec(device: DeviceSlot, *, cpu_workers: int) -> ChildSpec:
-    """The worker of one device, one of `cpu_workers` that share the cores."""
-    host = local_host()
-    queue = device_queue(host=host, label=device.label)
+def device_env(device: DeviceSlot, *, cpu_workers: int) -> dict[str, str]:
+    """What pins a process to its device, one of `cpu_workers` that share the cores."""
     env = {
-        "PICTOR_DEVICE": device.label,
         "DIFFUSERS_DISABLE_REMOTE_CODE": "1",
         "TRANSFORMERS_VERBOSITY": "error",  # its warnings are about libraries that we do without
-        "PYTHONWARNINGS": ROOT_WARNING,
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # CUDA's own order is by speed: not the one that we count in
         "CUDA_VISIBLE_DEVICES": str(device.index) if device.kind == "gpu" else "",
     }
     if device.kind == "cpu":
         env["OMP_NUM_THREADS"] = str(max(1, count_cores() // cpu_workers))
+    return env
+
+
+def worker_spec(device: DeviceSlot, *, env: dict[str, str]) -> ChildSpec:
+    """The worker of one device; ready when it has written its start into its row."""
+    host = local_host()
+    queue = device_queue(host=host, label=device.label)
     slots = settings.GPU_SLOTS if device.kind == "gpu" else settings.CPU_SLOTS
     options = ["--pool=threads", f"--concurrency={slots}", "--without-gossip", "--events", "--loglevel=WARNING"]
     return ChildSpec(
         name=f"worker {device.label}",
         argv=[*CELERY, "worker", "--hostname", f"{device.label}@{host}", "--queues", queue, *options],
         watch=partial(watch_worker, host, device.label),
-        env=env,
+        env=env | {"PICTOR_DEVICE": device.label, "PYTHONWARNINGS": ROOT_WARNING},
         folder=settings.BASE_DIR,
         grace_seconds=WORKER_GRACE_SECONDS,
         noise=("worker: Warm shutdown",),

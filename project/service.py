@@ -16,7 +16,7 @@ from project.address import check_port, local_url
 from project.client import Client, PictureFailed
 from project.devices import DeviceSlot
 from project.first_run import Credentials, ensure_credentials
-from project.processes import flower_spec, housekeeper_spec, io_spec, web_spec, worker_specs
+from project.processes import device_specs, flower_spec, housekeeper_spec, io_spec, web_spec
 from project.supervisor import Supervisor
 
 FIRST_PROMPT = "a red apple"
@@ -59,7 +59,10 @@ class Service:
         if embedded_redis.is_wanted():
             await supervisor.start(embedded_redis.redis_spec())
         flower = [flower_spec()] if self.has_flower else []
-        workers = [*worker_specs(self.devices), io_spec()]
+        servers, workers = device_specs(self.devices)
+        if servers:
+            await supervisor.start(*servers)
+        workers.append(io_spec())
         await supervisor.start(web_spec(port=self.port), *workers, housekeeper_spec(), *flower)
 
 

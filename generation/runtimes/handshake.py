@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from generation.runtimes.errors import BadMessage
-from generation.runtimes.frames import VERSION, Buffer, Buffer
+from generation.runtimes.frames import VERSION, Buffer
 
 HELLO_FORMAT = struct.Struct("!6sH")
 MAGIC = b"PICTOR"

@@ -91,9 +91,15 @@ class RemoteRuntime:
         frame = packing.pack_request(request, resume_from)
         packed = time.perf_counter()
         first = resume_from.step if resume_from is not None else 0
-        call = self._start(frame, on_step, Progress(step=first, total=request.num_inference_steps))
-        with call:
-            last = Listener(call, on_step).listen()
+        try:
+            call = self._start(frame, on_step, Progress(step=first, total=request.num_inference_steps))
+            with call:
+                last = Listener(call, on_step).listen()
+        except ServerBusy:
+            raise
+        except ServerUnavailable:
+            self._server = None  # whoever answers next has nothing in memory
+            raise
         arrived = time.perf_counter()
         made, server = packing.unpack_images(last), packing.unpack_times(last)
         serialise = packed - started + time.perf_counter() - arrived + server.serialise_seconds

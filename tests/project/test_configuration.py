@@ -28,7 +28,7 @@ TYPES = {
     "bool": {"bool"},
 }
 STORAGE = "__import__('django.core.files.storage').core.files.storage.default_storage"
-TYPES |= {"list": {"list"}, "choice": {"choice"}}
+TYPES |= {"list": {"list"}, "choice": {"choice"}, "runtimes": {"text"}}
 
 
 def settings_read() -> dict[str, tuple[str, str]]:

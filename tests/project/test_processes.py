@@ -9,7 +9,7 @@ from project.devices import DeviceSlot
 
 
 def test_a_gpu_worker_sees_its_own_gpu_only():
-    worker = processes.worker_specs([DeviceSlot("gpu", 0), DeviceSlot("gpu", 1)])[1]
+    worker = processes.device_specs([DeviceSlot("gpu", 0), DeviceSlot("gpu", 1)])[1][1]
 
     assert worker.env["PICTOR_DEVICE"] == "gpu1"
     assert worker.env["CUDA_VISIBLE_DEVICES"] == "1"
@@ -19,7 +19,7 @@ def test_a_gpu_worker_sees_its_own_gpu_only():
 def test_cpu_workers_share_the_cores(monkeypatch):
     monkeypatch.setattr(processes, "count_cores", lambda: 8)
 
-    workers = processes.worker_specs([DeviceSlot("cpu", index) for index in range(3)])
+    _, workers = processes.device_specs([DeviceSlot("cpu", index) for index in range(3)])
 
     assert [worker.env["OMP_NUM_THREADS"] for worker in workers] == ["2", "2", "2"]
     assert {worker.env["CUDA_VISIBLE_DEVICES"] for worker in workers} == {""}
@@ -28,9 +28,37 @@ def test_cpu_workers_share_the_cores(monkeypatch):
 def test_more_cpu_workers_than_cores_get_a_thread_each(monkeypatch):
     monkeypatch.setattr(processes, "count_cores", lambda: 1)
 
-    workers = processes.worker_specs([DeviceSlot("cpu", index) for index in range(2)])
+    _, workers = processes.device_specs([DeviceSlot("cpu", index) for index in range(2)])
 
     assert [worker.env["OMP_NUM_THREADS"] for worker in workers] == ["1", "1"]
+
+
+def test_without_a_remote_runtime_there_is_no_model_server():
+    servers, _ = processes.device_specs([DeviceSlot("cpu", 0)])
+
+    assert servers == []
+
+
+@pytest.mark.parametrize("runtime", ["http", "uds"])
+def test_a_remote_runtime_gets_a_model_server_whose_address_only_its_worker_knows(settings, runtime):
+    settings.RUNTIME = f"native,cpu1={runtime}"
+
+    servers, workers = processes.device_specs([DeviceSlot("cpu", 0), DeviceSlot("cpu", 1)])
+
+    assert [server.name for server in servers] == ["server cpu1"]
+    assert "PICTOR_RUNTIME_ADDRESS" not in workers[0].env
+    assert workers[1].env["PICTOR_RUNTIME"] == runtime
+    assert workers[1].env["PICTOR_RUNTIME_ADDRESS"].removeprefix("http://") in servers[0].argv
+    assert workers[1].env["PICTOR_RUNTIME_TOKEN"] == servers[0].env["PICTOR_RUNTIME_TOKEN"]
+    assert workers[1].env["PICTOR_RUNTIME_TOKEN"] not in " ".join(servers[0].argv)
+
+
+def test_a_server_that_the_settings_name_is_not_started_here(settings):
+    settings.RUNTIME, settings.RUNTIME_ADDRESS = "http", "http://gpu.example:9000"
+
+    servers, _ = processes.device_specs([DeviceSlot("cpu", 0)])
+
+    assert servers == []
 
 
 def test_webhooks_are_sent_by_a_worker_that_takes_nothing_else_and_has_no_device():

@@ -11,7 +11,7 @@ from generation.models import Device
 from project.console import Console
 from project.devices import detect_devices, names
 from project.management.plain_command import PlainCommand
-from project.processes import worker_specs
+from project.processes import device_specs
 from project.service import check_broker
 from project.supervisor import NAME, Supervisor
 
@@ -31,7 +31,10 @@ class Command(PlainCommand):
         Device.objects.exists()  # a database that cannot be used is told now, in one sentence
 
         async def work(supervisor: Supervisor) -> None:
-            await supervisor.start(*worker_specs(slots))
+            servers, workers = device_specs(slots)
+            if servers:
+                await supervisor.start(*servers)
+            await supervisor.start(*workers)
             console.line(NAME, f"ready on {names(slots)}")
             await asyncio.Event().wait()
 
