@@ -93,10 +93,11 @@ class TimedEngine:
                 time.sleep(self.step_seconds)
                 on_step(Progress(step=step, total=total, offers=TimedOffers(step, total)))
             time.sleep(self.decode_seconds)
+            pixels = draw(request)
             seconds = time.perf_counter() - started
         finally:
             self._places.release()
-        return GeneratedImages(pixels=draw(request), pipeline_seconds=seconds, peak_memory_bytes=None)
+        return GeneratedImages(pixels=pixels, pipeline_seconds=seconds, peak_memory_bytes=None)
 
     def close(self) -> None:
         """Forget all models."""

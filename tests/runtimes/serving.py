@@ -42,7 +42,9 @@ class ServerProcess:
 
     def runtime(self, link: str) -> Runtime:
         """A runtime over one of the links."""
-        return HttpRuntime(self.url) if link == "http" else UdsRuntime(self.socket)
+        if link == "uds":
+            return UdsRuntime(self.socket)
+        return HttpRuntime(self.url, token=self.env.get("PICTOR_RUNTIME_TOKEN", ""))
 
     def start(self) -> None:
         """Start it, and wait until it answers on both."""
@@ -80,8 +82,8 @@ class ServerProcess:
 def server_process(folder: Path, *words: str, **env: str) -> Iterator[ServerProcess]:
     """A running model server for the length of the block."""
     server = ServerProcess(folder, free_port(), words, env)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         server.stop()

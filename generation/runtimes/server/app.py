@@ -124,12 +124,15 @@ async def ask(request: Request) -> Response:
 
 async def body_of(request: Request) -> bytes:
     """The whole body. Raises BadMessage for one that is too large."""
+    too_large = BadMessage(f"The body has more than {MOST_BODY_BYTES} bytes.")
+    if int(request.headers.get("content-length", 0)) > MOST_BODY_BYTES:  # a number: the parser of HTTP has looked
+        raise too_large
     body = bytearray()
     try:
         async for chunk in request.stream():
             body += chunk
             if len(body) > MOST_BODY_BYTES:
-                raise BadMessage(f"The body has more than {MOST_BODY_BYTES} bytes.")
+                raise too_large
     except ClientDisconnect as error:
         raise BadMessage("The body ended early.") from error
     return bytes(body)

@@ -60,7 +60,7 @@ class SocketServer:
             return
         self._connections.add(task)
         try:
-            self._check_peer(writer)
+            check_peer(writer.get_extra_info("socket"), allowed=self._allowed)
             await Conversation(self._host, reader, writer).run()
         except BadMessage as error:
             logger.warning("A connection is closed: %s", error)
@@ -73,14 +73,6 @@ class SocketServer:
         finally:
             self._connections.discard(task)
             writer.close()
-
-    def _check_peer(self, writer: asyncio.StreamWriter) -> None:
-        """Raise BadMessage for a process of another user: Linux tells (unix(7), SO_PEERCRED)."""
-        peer = writer.get_extra_info("socket")
-        credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-        process, user, _ = struct.unpack("3i", credentials)
-        if user not in self._allowed:
-            raise BadMessage(f"Process {process} of user {user} may not connect here.")
 
 
 class Conversation:
@@ -165,6 +157,14 @@ class Conversation:
         prefix = Prefix.parse(await self._reader.readexactly(16))
         header = await self._reader.readexactly(prefix.header_length)
         return prefix.frame(header, await self._reader.readexactly(prefix.payload_length))
+
+
+def check_peer(sock: socket.socket, *, allowed: Collection[int]) -> None:
+    """Raise BadMessage for a process of a user who is not `allowed`: Linux tells (unix(7), SO_PEERCRED)."""
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    process, user, _ = struct.unpack("3i", credentials)
+    if user not in allowed:
+        raise BadMessage(f"Process {process} of user {user} may not connect here.")
 
 
 async def send(writer: asyncio.StreamWriter, frame: Frame) -> None:
