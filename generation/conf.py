@@ -8,6 +8,7 @@ from pathlib import Path
 from django.conf import settings
 
 from generation.quotas import Limits
+from generation.runtimes.gateway.addresses import Upstream
 
 MAX_BACK_OFF = 6  # doublings of the time until a message is published again
 
@@ -30,6 +31,8 @@ class Configuration:
     retention: timedelta | None
     keeps_rows: bool
     engine_dir: Path
+    gateway_upstreams: tuple[Upstream, ...]
+    gateway_api_key: str
     compiles: bool
     webhook_dialects: Mapping[str, str]
     max_input_bytes: int
@@ -63,6 +66,8 @@ def configuration() -> Configuration:
         retention=timedelta(days=settings.RETENTION_DAYS) if settings.RETENTION_DAYS else None,
         keeps_rows=settings.RETENTION_REMOVES == "images",
         engine_dir=settings.ENGINE_DIR,
+        gateway_upstreams=settings.GATEWAY_UPSTREAMS,
+        gateway_api_key=settings.GATEWAY_API_KEY,
         compiles=settings.COMPILE,
         webhook_dialects=settings.WEBHOOK_DIALECTS,
         max_input_bytes=settings.MAX_INPUT_BYTES,

@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from generation.runtimes.gateway.addresses import Upstream, parse_upstreams
+
 ASSIGNMENT = re.compile(r"(?:export )?[A-Za-z_][A-Za-z_0-9]*=")
 
 YES = {"true", "yes", "on", "1", "y", "t", "ok"}
@@ -132,6 +134,14 @@ class Environment(environ.Env):
             return dict(self.db_url_config(value, engine=engine))
         except (ValueError, TypeError) as error:
             raise broken_url(var) from error
+
+    def upstreams(self, var: str) -> tuple[Upstream, ...]:
+        """Read the servers of a gateway's pool, separated by commas; none by default."""
+        texts = [text.strip() for text in self.list(var, default=[])]
+        try:
+            return parse_upstreams([text for text in texts if text])
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{var}: {error}") from error
 
     def unknown_names(self, *, prefix: str) -> list[str]:
         """Variables of ours, by prefix, that no setting has read: most often a misspelling."""

@@ -231,6 +231,8 @@ GPU_SLOTS = env.count("PICTOR_GPU_SLOTS", default=24)
 CPU_SLOTS = env.count("PICTOR_CPU_SLOTS", default=4)
 COMPILE = env.bool("PICTOR_COMPILE", default=False)
 HANG_SECONDS = env.seconds("PICTOR_HANG_SECONDS", default=600)
+GATEWAY_UPSTREAMS = env.upstreams("PICTOR_GATEWAY_UPSTREAMS")
+GATEWAY_API_KEY = env.str("PICTOR_GATEWAY_API_KEY", default="")
 PREVIEWS = env.bool("PICTOR_PREVIEWS", default=True)
 ENGINE_DIR = DATA_DIR / "engine"
 MAX_INPUT_BYTES = env.count("PICTOR_MAX_INPUT_BYTES", default=10 * 1024 * 1024)

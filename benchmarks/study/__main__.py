@@ -11,7 +11,6 @@ The figures go to docs/study.json. nginx is needed, and RabbitMQ is measured whe
 import argparse
 import json
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -22,7 +21,7 @@ from typing import Any
 from benchmarks.study import burst, footprint, kill, latency, machine, overload, real, report, rolling, saturation
 from benchmarks.study.context import Context
 from benchmarks.study.processes import ROOT
-from deploy.balancer.balancer import MISSING
+from deploy.balancer.balancer import MISSING, find_nginx
 
 EXPERIMENTS: dict[str, Callable[[Context], dict[str, Any]]] = {
     "latency": latency.measure,
@@ -46,7 +45,7 @@ def main() -> None:
     arguments.add_argument("--write", action="store_true", help="only write the page anew from the figures")
     arguments.add_argument("--gpu", type=Path, metavar="FOLDER", help="measure only this, with this model on a GPU")
     options = arguments.parse_args()
-    if not options.gpu and shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None:
+    if not options.gpu and find_nginx() is None:
         sys.exit(MISSING)
     with tempfile.TemporaryDirectory(prefix="pictor-study-") as place:
         folder = Path(place)

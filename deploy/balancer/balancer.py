@@ -21,6 +21,11 @@ MISSING = (
 )
 
 
+def find_nginx() -> str | None:
+    """Where nginx is; Debian has it where only root looks."""
+    return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+
 def configuration(servers: list[str], *, listen: str, at_once: int, repeats: bool, folder: Path, template: str) -> str:
     """nginx.conf for these servers, each of which gets `at_once` requests at a time; more are refused with 502.
 
@@ -45,7 +50,7 @@ def main() -> None:
     arguments.add_argument("--repeat", action="store_true", help="give a request whose server died to another")
     arguments.add_argument("--folder", type=Path, help="for nginx's files; a temporary one unless given")
     options = arguments.parse_args()
-    nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    nginx = find_nginx()
     if nginx is None:
         sys.exit(MISSING)
     folder = options.folder or Path(tempfile.mkdtemp(prefix="pictor-balancer-"))

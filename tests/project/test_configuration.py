@@ -25,6 +25,7 @@ TYPES = {
     "seconds": {"float"},
     "days": {"float"},
     "bool": {"bool"},
+    "upstreams": {"list"},
 }
 STORAGE = "__import__('django.core.files.storage').core.files.storage.default_storage"
 TYPES |= {"list": {"list"}, "choice": {"choice"}}
