@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from generation.engines.errors import EngineError, ModelUnavailable
+from generation.engines.errors import ModelUnavailable
 from generation.engines.types import (
     DeviceDescription,
     GeneratedImages,
@@ -52,23 +52,15 @@ class GatewayRuntime:
         return tuple(dict.fromkeys(slug for member in self._pool.well() for slug in member.runtime.loaded))
 
     def load(self, model: ModelSource) -> None:
-        """Have the model in the memory of each server that is well. Raises EngineError if not one has it then."""
-        faults: list[EngineError] = []
-        for member in self._pool.well():
-            try:
-                member.runtime.load(model)
-                member.faults.pop(model.slug, None)
-            except ServerUnavailable as error:
-                self._pool.note_failure(member, error)
-            except EngineError as error:
-                member.faults[model.slug] = error
-                faults.append(error)
-        if faults and len(faults) == len(self._pool.well()):
-            raise faults[0]
+        """Have the model in the memory of a server, and on its way to the others. Raises EngineError if none can."""
+        self._pool.load(model)
+        if error := self._pool.fault_of(model):
+            raise error
 
     def unload(self, slug: str) -> None:
         """Forget a model wherever it is."""
         for member in self._pool.well():
+            member.models.pop(slug, None)
             try:
                 member.runtime.unload(slug)
             except ServerUnavailable as error:

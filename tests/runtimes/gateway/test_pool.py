@@ -65,7 +65,7 @@ def servers():
 def gateway(servers):
     """A gateway that checks its servers only when a test says so."""
     gateway = GatewayRuntime(servers, check_seconds=3600, patience_seconds=0.2)
-    gateway.load(SHIPPED)
+    load_everywhere(gateway)
     yield gateway
     gateway.close()
 
@@ -74,6 +74,14 @@ def gateway(servers):
 def calls():
     with ThreadPoolExecutor() as calls:
         yield calls
+
+
+def load_everywhere(gateway, model=SHIPPED):
+    """Load a model, and wait until each server has done what it can."""
+    gateway.load(model)
+    for member in gateway._pool.members:
+        for loading in list(member.loading.values()):
+            loading.result(PATIENCE_SECONDS)
 
 
 def draw(gateway, on_step=ignore, **changes):
@@ -97,7 +105,7 @@ def test_who_has_least_to_do_is_next(gateway, servers, calls):
 def test_who_does_more_at_once_gets_more(calls):
     small, large = Server(at_once=1), Server(at_once=3)
     gateway = GatewayRuntime({"small": small, "large": large}, check_seconds=3600)
-    gateway.load(SHIPPED)
+    load_everywhere(gateway)
     small.arrivals = large.arrivals
     for server in (small, large):
         server.gate.clear()
@@ -160,6 +168,7 @@ def test_who_died_gets_nothing_until_a_check_finds_it_well(gateway, servers):
 
     one.is_dead = False
     gateway._pool.check()
+    load_everywhere(gateway)
     draw(gateway)
 
     assert while_dead == (0, 3)
@@ -219,7 +228,7 @@ def test_a_request_that_kills_its_servers_does_not_take_the_whole_pool_along():
     for server in servers.values():
         server.at_step = die
     gateway = GatewayRuntime(servers, check_seconds=3600)
-    gateway.load(SHIPPED)
+    load_everywhere(gateway)
 
     with pytest.raises(ServerUnavailable):
         draw(gateway)
@@ -281,7 +290,7 @@ def test_who_does_not_have_the_model_does_not_get_it(servers):
     one.load_error = ModelUnavailable("It has another one.")
     gateway = GatewayRuntime(servers, check_seconds=3600)
 
-    gateway.load(SHIPPED)
+    load_everywhere(gateway)
     for _ in range(3):
         draw(gateway)
 
@@ -301,9 +310,45 @@ def test_to_load_asks_only_those_who_are_well(gateway, servers):
     one, two = servers.values()
     one.is_dead = True
 
-    gateway.load(ModelSource(slug="other", source="elsewhere"))
+    load_everywhere(gateway, ModelSource(slug="other", source="elsewhere"))
     gateway.unload(SHIPPED.slug)
 
     assert one.loaded == (SHIPPED.slug,)
     assert two.loaded == ("other",)
     assert gateway.schedulers("other") == ()
+
+
+def test_who_loads_keeps_nobody_waiting(servers):
+    one, two = servers.values()
+    may_load = threading.Event()
+    load = two.load
+
+    def load_late(model):
+        assert may_load.wait(PATIENCE_SECONDS)
+        load(model)
+
+    two.load = load_late
+    gateway = GatewayRuntime(servers, check_seconds=3600)
+
+    gateway.load(SHIPPED)
+    draw(gateway)
+    draw(gateway)
+    before = (len(one.requests), len(two.requests))
+    may_load.set()
+    load_everywhere(gateway)
+    draw(gateway)
+
+    assert before == (2, 0)
+    assert len(two.requests) == 1
+    gateway.close()
+
+
+def test_a_failure_that_nobody_foresaw_is_a_model_that_is_unavailable(servers):
+    for server in servers.values():
+        server.load_error = RuntimeError("no disk")
+    gateway = GatewayRuntime(servers, check_seconds=3600)
+
+    with pytest.raises(ModelUnavailable, match="no disk"):
+        gateway.load(SHIPPED)
+
+    gateway.close()
