@@ -70,7 +70,7 @@ def finish(figure, axes, path: Path, *, title: str, unit: str, has_legend: bool)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
     if has_legend:
-        axes.legend(frameon=False, fontsize=9)
+        figure.legend(loc="outside lower center", ncols=6, frameon=False, fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, transparent=True, metadata={"Date": None, "Creator": None})
     plt.close(figure)
