@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.study.ledger import LOST, OK, REFUSED, Ledger, Request
+from benchmarks.study.ledger import LOST, OK, REFUSED, WAITING, Ledger, Request
 from benchmarks.study.processes import tree_of
 from tests.service.running import Running, running_service
 
@@ -76,12 +76,13 @@ class BrokerTarget:
         return response.status, json.loads(content) if content else None
 
     def waiting(self, ledger: Ledger) -> int:
-        """Rows that have no end yet."""
+        """Rows that have no end yet, and requests without an answer."""
+        asking = sum(one.outcome == WAITING and one.accepted_at is None for one in list(ledger.requests))
         with closing(self._database()) as database:
             count: int = database.execute(
                 "SELECT count(*) FROM generation_generation WHERE finished_at IS NULL"
             ).fetchone()[0]
-        return count
+        return count + asking
 
     def settle(self, ledger: Ledger, *, look_again_seconds: float = 0.5) -> None:
         """Wait for the last end, and note all of them."""
