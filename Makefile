@@ -16,7 +16,7 @@ export PROMPT
 # Compiled modules are kept whatever the shell says: without them each start takes many seconds longer.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run picture test test-faults soak check
+.PHONY: help run picture test test-faults soak study check
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,10 @@ test-faults:  ## only the tests that kill, pause and cut off the parts of a runn
 soak:  ## generations under random faults, and the ledger: make soak MINUTES=10 (DATABASE=postgres for PostgreSQL)
 	@$(install) --dev
 	@.venv/bin/python benchmarks/soak.py --minutes $(or $(MINUTES),10) --database $(or $(DATABASE),sqlite)
+
+study:  ## compare the ways to the engine and the ways to spread load, into docs/study.md (QUICK=1: small, and only shown)
+	@$(install) --dev
+	@.venv/bin/python -m benchmarks.study $(if $(QUICK),--quick)
 
 check:  ## check format, lint, types and imports
 	@$(install) --dev

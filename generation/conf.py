@@ -8,6 +8,7 @@ from pathlib import Path
 from django.conf import settings
 
 from generation.quotas import Limits
+from generation.runtimes.gateway.addresses import Upstream
 
 MAX_BACK_OFF = 6  # doublings of the time until a message is published again
 
@@ -37,6 +38,8 @@ class Configuration:
     runtime: str
     runtime_address: str
     runtime_token: str
+    gateway_upstreams: tuple[Upstream, ...]
+    gateway_api_key: str
     compiles: bool
     webhook_dialects: Mapping[str, str]
     webhook_signers: Mapping[str, str]
@@ -79,6 +82,8 @@ def configuration() -> Configuration:
         runtime=settings.RUNTIME,
         runtime_address=settings.RUNTIME_ADDRESS,
         runtime_token=settings.RUNTIME_TOKEN,
+        gateway_upstreams=settings.GATEWAY_UPSTREAMS,
+        gateway_api_key=settings.GATEWAY_API_KEY,
         compiles=settings.COMPILE,
         webhook_dialects=settings.WEBHOOK_DIALECTS,
         webhook_signers=settings.WEBHOOK_SIGNERS,

@@ -218,6 +218,8 @@ def runtime_wishes(device: LocalDevice) -> tuple[str, Wishes]:
         engine=settings.engine,
         address=settings.runtime_address,
         token=settings.runtime_token,
+        upstreams=settings.gateway_upstreams,
+        api_key=settings.gateway_api_key,
     )
     return choose(settings.runtime, label=device.label), wishes
 

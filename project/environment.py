@@ -10,7 +10,9 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from generation.runtimes.choice import choose
+from generation.runtimes.gateway.addresses import Upstream, parse_upstreams
 
+UPSTREAMS = "PICTOR_GATEWAY_UPSTREAMS"
 ASSIGNMENT = re.compile(r"(?:export )?[A-Za-z_][A-Za-z_0-9]*=")
 
 YES = {"true", "yes", "on", "1", "y", "t", "ok"}
@@ -149,7 +151,17 @@ class Environment(environ.Env):
             choose(value, label="")
         except ValueError as error:
             raise ImproperlyConfigured(f"{var}: {error}") from error
+        if "gateway" in value and not self.str(UPSTREAMS, default=""):
+            raise ImproperlyConfigured(f"{var}: a gateway needs servers. Name them in {UPSTREAMS}.")
         return value
+
+    def upstreams(self, var: str) -> tuple[Upstream, ...]:
+        """Read the servers of a gateway's pool, separated by commas; none by default."""
+        texts = [text.strip() for text in self.list(var, default=[])]
+        try:
+            return parse_upstreams([text for text in texts if text])
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{var}: {error}") from error
 
     def unknown_names(self, *, prefix: str) -> list[str]:
         """Variables of ours, by prefix, that no setting has read: most often a misspelling."""

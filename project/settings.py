@@ -240,6 +240,8 @@ RUNTIME_TOKEN = env.str("PICTOR_RUNTIME_TOKEN", default="")
 ENGINE = env.str("PICTOR_ENGINE", default="generation.engines.engine:Engine")
 HANG_SECONDS = env.seconds("PICTOR_HANG_SECONDS", default=600)
 SAVE_SECONDS = env.interval("PICTOR_SAVE_SECONDS", default=5)
+GATEWAY_UPSTREAMS = env.upstreams("PICTOR_GATEWAY_UPSTREAMS")
+GATEWAY_API_KEY = env.str("PICTOR_GATEWAY_API_KEY", default="")
 PREVIEWS = env.bool("PICTOR_PREVIEWS", default=True)
 ENGINE_DIR = DATA_DIR / "engine"
 MAX_INPUT_BYTES = env.count("PICTOR_MAX_INPUT_BYTES", default=10 * 1024 * 1024)

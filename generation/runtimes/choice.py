@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from generation.runtimes.base import Runtime
+from generation.runtimes.gateway.addresses import Upstream
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
     """All that any runtime needs to be opened; each takes what concerns it.
 
-    `device` is torch's name of it, `address` where a server is, and `token` what it wants to hear.
+    `device` is torch's name of it, `address` where a server is, and `token` what it wants to hear. `upstreams` are the
+    servers of a pool; those that speak OpenAI's API want `api_key`.
     """
 
     device: str
@@ -21,7 +23,9 @@ class Wishes:
     compiles: bool
     engine: str
     address: str = ""
-    token: str = ""
+    token: str = field(default="", repr=False)
+    upstreams: tuple[Upstream, ...] = ()
+    api_key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,29 @@ def open_uds(wishes: Wishes) -> Runtime:
     return UdsRuntime(wishes.address)
 
 
+def open_gateway(wishes: Wishes) -> Runtime:
+    """A pool of servers elsewhere."""
+    from generation.runtimes.gateway.runtime import GatewayRuntime
+
+    return GatewayRuntime({upstream.url: open_upstream(upstream, wishes) for upstream in wishes.upstreams})
+
+
+def open_upstream(upstream: Upstream, wishes: Wishes) -> Runtime:
+    """One server of a pool; the pool decides what waits where."""
+    if upstream.at_once is not None:
+        from generation.runtimes.gateway.openai import OpenAIRuntime
+
+        return OpenAIRuntime(upstream.url, api_key=wishes.api_key, at_once=upstream.at_once)
+    from generation.runtimes.http import HttpRuntime
+
+    return HttpRuntime(upstream.url, token=wishes.token, waits_when_full=False)
+
+
 RUNTIMES: dict[str, Way] = {
     "native": Way(open_native),
     "http": Way(open_http, has_sidecar=True),
     "uds": Way(open_uds, has_sidecar=True),
+    "gateway": Way(open_gateway),
 }
 
 

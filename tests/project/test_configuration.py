@@ -26,6 +26,7 @@ TYPES = {
     "interval": {"float"},
     "days": {"float"},
     "bool": {"bool"},
+    "upstreams": {"list"},
 }
 STORAGE = "__import__('django.core.files.storage').core.files.storage.default_storage"
 TYPES |= {"list": {"list"}, "choice": {"choice"}, "runtimes": {"text"}}

@@ -38,6 +38,8 @@ from project.environment import Environment, read_dotenv
         ("PICTOR_SAVE_SECONDS", "-1", "PICTOR_SAVE_SECONDS=-1 must be 0, for never, or at most"),
         ("PICTOR_BEAT_SECONDS", "nan", "PICTOR_BEAT_SECONDS=nan must be more than 0"),
         ("PICTOR_REDISPATCH_SECONDS", "1e300", "PICTOR_REDISPATCH_SECONDS=1e+300 must be more than 0 and at most"),
+        ("PICTOR_RUNTIME", "native,gpu1=gateway", "PICTOR_RUNTIME: a gateway needs servers. Name them in"),
+        ("PICTOR_GATEWAY_UPSTREAMS", "http://one, two", "PICTOR_GATEWAY_UPSTREAMS: two is no address of a server"),
         ("PICTOR_BEAT_SECONDS", "15", "PICTOR_BEAT_SECONDS (15) must be less than PICTOR_LEASE_SECONDS (15)"),
     ],
 )
@@ -135,3 +137,13 @@ def test_a_postgres_cluster_is_taken(monkeypatch):
     database = Environment().db_url("PICTOR_TEST_URL")
 
     assert (database["HOST"], database["PORT"]) == ("a,b", "5432,5433")
+
+
+def test_the_servers_of_a_pool_are_a_list(monkeypatch):
+    monkeypatch.setenv("PICTOR_TEST", "http://one:9000, openai+http://two:8000/v1,")
+
+    assert [upstream.url for upstream in Environment().upstreams("PICTOR_TEST")] == [
+        "http://one:9000",
+        "http://two:8000/v1",
+    ]
+    assert Environment().upstreams("PICTOR_OTHER") == ()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from generation.engines.errors import EngineError
 from generation.runtimes.base import Runtime
+from generation.runtimes.gateway.runtime import GatewayRuntime
 from generation.runtimes.http import HttpRuntime
 from generation.runtimes.uds import UdsRuntime
 from tests.ports import free_port
@@ -42,9 +43,15 @@ class ServerProcess:
 
     def runtime(self, link: str) -> Runtime:
         """A runtime over one of the links."""
-        if link == "uds":
-            return UdsRuntime(self.socket)
-        return HttpRuntime(self.url, token=self.env.get("PICTOR_RUNTIME_TOKEN", ""))
+        token = self.env.get("PICTOR_RUNTIME_TOKEN", "")
+        match link:
+            case "uds":
+                return UdsRuntime(self.socket)
+            case "gateway":  # a pool of one
+                server = HttpRuntime(self.url, token=token, waits_when_full=False)
+                return GatewayRuntime({self.url: server}, check_seconds=0.1)
+            case _:
+                return HttpRuntime(self.url, token=token)
 
     def start(self) -> None:
         """Start it, and wait until it answers on both."""

@@ -1,4 +1,4 @@
-"""What holds for every runtime: the same tests over the engine in this process, over HTTP and over a Unix socket.
+"""What holds for every runtime: the engine in this process, over HTTP, over a Unix socket, and a gateway over HTTP.
 
 Another runtime joins by an entry in LINKS, and by what `open_runtime` and `open_timed` make for it.
 """
@@ -21,8 +21,8 @@ from generation.runtimes.native import NativeRuntime
 from tests.engines.models import SHIPPED, ignore, make_request
 from tests.runtimes.serving import TIMED, ServerProcess, server_process
 
-LINKS = ("native", "http", "uds")
-REMOTE = ("http", "uds")
+LINKS = ("native", "http", "uds", "gateway")
+REMOTE = ("http", "uds", "gateway")
 PATIENCE_SECONDS = 30
 SLOTS = 2
 
