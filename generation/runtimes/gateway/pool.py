@@ -93,13 +93,15 @@ class Pool:
         besides: Collection[Member],
         patience_seconds: float,
         while_waiting: Callable[[], None],
+        cause: ServerUnavailable | None = None,
     ) -> Iterator[Member]:
         """The member that has least to do of those that have the model, `besides` some; waits while all are busy.
 
-        Raises the model's fault if no member can have it, and ServerUnavailable if none has been well for
-        `patience_seconds`. What `while_waiting`, called ten times a second, raises ends the wait.
+        Raises the model's fault if no member can have it, and ServerUnavailable, which is `cause` if there is one, if
+        none has been well for `patience_seconds`. What `while_waiting`, called ten times a second, raises ends the wait.
         """
-        member = self._wait_for(model, besides, patience_seconds, while_waiting)
+        nobody = cause or ServerUnavailable("None of the servers answers. Look after them; it is tried again.")
+        member = self._wait_for(model, besides, patience_seconds, while_waiting, nobody)
         try:
             yield member
         finally:
@@ -136,6 +138,7 @@ class Pool:
         besides: Collection[Member],
         patience_seconds: float,
         while_waiting: Callable[[], None],
+        nobody: ServerUnavailable,
     ) -> Member:
         gives_up_at = time.monotonic() + patience_seconds
         while True:
@@ -149,7 +152,7 @@ class Pool:
                 if able or is_coming:
                     gives_up_at = time.monotonic() + patience_seconds  # who is busy, or loads, is well
                 elif time.monotonic() >= gives_up_at:
-                    raise ServerUnavailable("None of the servers answers. Look after them; it is tried again.")
+                    raise nobody
                 self._changed.wait(AIR_SECONDS)
             while_waiting()
 

@@ -91,9 +91,14 @@ class GatewayRuntime:
         """
         step = Steps(on_step, total=request.num_inference_steps)
         lost: list[Member] = []
+        cause: ServerUnavailable | None = None
         while True:
             with self._pool.lend(
-                request.model, besides=lost, patience_seconds=self._patience_seconds, while_waiting=step.wait
+                request.model,
+                besides=lost,
+                patience_seconds=self._patience_seconds,
+                while_waiting=step.wait,
+                cause=cause,
             ) as member:
                 try:
                     return member.runtime.generate(request, on_step=step, resume_from=resume_from)
@@ -102,6 +107,7 @@ class GatewayRuntime:
                 except ServerUnavailable as error:
                     self._pool.note_failure(member, error)
                     lost.append(member)
+                    cause = error
                     if len(lost) >= TRIES:
                         raise
                     logger.warning("What %s was drawing goes to another server.", member.name)
