@@ -44,7 +44,11 @@ class GatewayRuntime:
         self._pool = Pool([Member(name, runtime) for name, runtime in servers.items()], check_seconds=check_seconds)
 
     def describe(self) -> DeviceDescription:
-        """The pool, whether its servers are well or not."""
+        """The pool. Raises ServerUnavailable if none of its servers answers."""
+        if not self._pool.well():
+            self._pool.check()
+        if not self._pool.well():
+            raise ServerUnavailable("None of the servers answers. Look after them; it is tried again.")
         return DeviceDescription(kind="cpu", name=f"pool of {len(self._pool.members)} servers", memory_bytes=0)
 
     @property
