@@ -20,7 +20,7 @@ _is_listening_to_signals = False
 
 
 class Handler(ASGIHandler):
-    """Gives the thread of a request back before its answer is waited for or streamed."""
+    """Gives back what a request holds before its answer is sent, waited for or streamed."""
 
     async def run_get_response(self, request: HttpRequest) -> HttpResponseBase:
         """The answer of the middleware and the view."""
@@ -29,9 +29,17 @@ class Handler(ASGIHandler):
         if is_stream or isinstance(response, HeldResponse):
             close_hub_on_signals()
             await give_thread_back()
+        else:
+            await give_connection_back()
         if isinstance(response, HeldResponse):
             await response.release()
         return response
+
+
+async def give_connection_back() -> None:
+    """Let others have the request's database connection before its answer is sent: a client may read it slowly."""
+    if SyncToAsync.thread_sensitive_context.get(None) in SyncToAsync.context_to_thread_executor:
+        await sync_to_async(connections.close_all)()
 
 
 async def give_thread_back() -> None:

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 import httpx
 import pytest
 from django.conf import settings as pictor
-from django.http import HttpRequest
+from django.db import connection, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
 from api.held import HeldResponse
@@ -32,7 +34,14 @@ def held(request: HttpRequest) -> HeldResponse:
     return HeldResponse(b"Not yet.", settle=settle)
 
 
-urlpatterns = [path("health/live", held), path("held/", held)]
+def large(request: HttpRequest) -> HttpResponse:
+    connection.ensure_connection()
+    connections_used.append(connections["default"])
+    return HttpResponse(b"x" * 32 * 1024 * 1024)
+
+
+connections_used: list[BaseDatabaseWrapper] = []
+urlpatterns = [path("health/live", held), path("held/", held), path("large/", large)]
 
 
 def test_while_an_answer_is_held_back_its_thread_is_not(settings):
@@ -42,6 +51,17 @@ def test_while_an_answer_is_held_back_its_thread_is_not(settings):
         response = httpx.get(f"{address}/held/", trust_env=False)
 
     assert response.text == "The thread has ended."
+
+
+def test_who_reads_slowly_holds_no_connection_to_the_database(settings):
+    settings.ROOT_URLCONF = __name__
+    connections_used.clear()
+
+    with serving() as address, httpx.stream("GET", f"{address}/large/", trust_env=False):
+        while not connections_used or connections_used[0].connection is not None:
+            pass
+
+    assert connections_used[0].connection is None
 
 
 def test_where_nobody_can_wait_it_is_sent_as_it_is(settings, client):
