@@ -18,7 +18,7 @@ def measure(context: Context) -> dict[str, Any]:
     rows = []
     with model_servers(context.folder / "latency", count=SERVERS, work=WORK) as servers:
         for name in LINKS:
-            with opened(name, context.folder / "latency", servers, at_once=WORK.at_once) as link:
+            with opened(name, context.folder / "latency", servers, at_once=WORK.at_once, work=WORK) as link:
                 for size in SIZES:
                     added = [link.added_seconds(size, WORK.steps, seed) for seed in range(WARM_UP + rounds)]
                     rows.append({"link": name, "size": size, **spread(added[WARM_UP:], scale=1000)})

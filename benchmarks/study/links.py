@@ -1,5 +1,6 @@
 """The ways from a caller to an engine, opened as a worker opens them, and the balancer beside them."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,11 +13,12 @@ import psutil
 
 from benchmarks.study.balancer import running_balancer
 from benchmarks.study.processes import ROOT
-from benchmarks.study.servers import TIMED, ModelServer
+from benchmarks.study.servers import TIMED, ModelServer, Work
 from deploy.balancer.client import SHIPPED, draw, wishes
 from generation.engines.types import ImageRequest, ModelSource, Progress
 from generation.runtimes.base import Runtime
 from generation.runtimes.choice import Wishes, open_runtime
+from generation.runtimes.gateway.addresses import Upstream
 
 LINKS = ("native", "uds", "http", "gateway", "balancer")
 
@@ -46,8 +48,11 @@ def opened(
     engine: str = TIMED,
     model: Path = SHIPPED,
     device: str = "cpu",
+    work: Work | None = None,
 ) -> Iterator[Link]:
-    """One link for the length of the block; to the timed engine a model is only a name."""
+    """One link for the length of the block; to the timed engine a model is only a name, and `work` what it takes."""
+    if work is not None:
+        os.environ |= work.environment  # for the engine in this very process
     if name == "balancer":
         with running_balancer("balancer", folder, servers, at_once=at_once, steps=1) as balancer:
             yield Link(name, through(balancer.port, model), balancer.processes())
@@ -67,7 +72,8 @@ def wishes_of(name: str, servers: list[ModelServer], *, engine: str, device: str
     first = servers[0] if servers else None
     address = "" if first is None else str(first.socket) if name == "uds" else first.url
     folder = ROOT / "var" / "study"
-    return Wishes(device=device, folder=folder, compiles=False, engine=engine, address=address)
+    upstreams = tuple(Upstream("pictor", server.url) for server in servers)
+    return Wishes(device=device, folder=folder, compiles=False, engine=engine, address=address, upstreams=upstreams)
 
 
 def calling(runtime: Runtime, source: ModelSource) -> Callable[[int, int, int], float]:

@@ -22,7 +22,7 @@ def measure(context: Context) -> dict[str, Any]:
     rows = []
     with model_servers(context.folder / "saturation", count=SERVERS, work=INSTANT) as servers:
         for name in LINKS:
-            with opened(name, context.folder / "saturation", servers, at_once=INSTANT.at_once) as link:
+            with opened(name, context.folder / "saturation", servers, at_once=INSTANT.at_once, work=INSTANT) as link:
                 rows.append(saturate(link, seconds=context.scaled(5, 2)))
     count = round(context.scaled(200, 40))
     services = [saturate_service(context, name, settings, count=count) for name, settings in context.brokers().items()]

@@ -32,7 +32,13 @@ class Refused(Exception):
 def wishes(prompt: str, *, folder: Path = SHIPPED, **changes: Any) -> dict[str, Any]:
     """What to draw, as docs/protocol.md has it; `folder` is where the servers find the model."""
     usual = {
-        "model": {"slug": folder.name, "source": str(folder), "revision": None, "dtype": "auto"},
+        "model": {
+            "slug": folder.name,
+            "source": str(folder),
+            "revision": None,
+            "dtype": "auto",
+            "may_save_memory": True,
+        },
         "prompt": prompt,
         "negative_prompt": "",
         "width": 256,
