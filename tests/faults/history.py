@@ -96,14 +96,14 @@ def stored_files() -> Iterator[str]:
 
 
 def miscounts() -> Iterator[str]:
-    """I7."""
+    """I7, of those whose pixel-steps are counted because they are limited."""
     counted = dict(DailyUsage.objects.values_list("owner").annotate(Sum("pixel_steps")))
     accepted: Counter[int] = Counter()
     for generation in Generation.objects.all():
         accepted[generation.owner_id] += generation.pixel_steps
-    for owner_id in counted.keys() | accepted.keys():
-        if counted.get(owner_id, 0) != accepted[owner_id]:
-            yield f"I7: {counted.get(owner_id, 0)} pixel-steps are counted for {accepted[owner_id]} accepted"
+    for owner_id, pixel_steps in counted.items():
+        if pixel_steps != accepted[owner_id]:
+            yield f"I7: {pixel_steps} pixel-steps are counted for {accepted[owner_id]} accepted"
 
 
 def ledger() -> dict[str, object]:

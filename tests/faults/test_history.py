@@ -1,11 +1,13 @@
 """The checker of histories finds what it is there to find."""
 
+from datetime import date
+
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
 from generation.lifecycle import Outcome, Status
-from generation.models import Attempt, Generation
+from generation.models import Attempt, DailyUsage, Generation
 from tests import factories
 from tests.faults import history
 
@@ -78,3 +80,16 @@ def test_a_file_that_belongs_to_nothing_breaks_the_sixth(model):
     default_storage.save("generations/nobody/1-token/0.png", ContentFile(b"half a picture"))
 
     assert rules() == {"I6"}
+
+
+def test_what_is_counted_and_was_not_accepted_breaks_the_seventh(model):
+    generation = make_succeeded()
+    DailyUsage.objects.create(owner=generation.owner, day=date(2026, 1, 1), pixel_steps=generation.pixel_steps + 1)
+
+    assert rules() == {"I7"}
+
+
+def test_an_end_that_nobody_is_told_of_breaks_the_eighth(model):
+    make_succeeded(webhook_url="https://example.com/", webhook_events=["finished"])
+
+    assert rules() == {"I8"}

@@ -1,5 +1,6 @@
 """When a state is saved, and which state is of any use."""
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -107,15 +108,17 @@ def test_a_state_is_put_away_while_the_run_goes_on(shelf, settings):
 def test_a_state_that_is_still_being_put_away_is_not_overtaken(shelf, settings, monkeypatch):
     settings.SAVE_SECONDS = 1e-9
     monkeypatch.setattr(saving, "SHARE", 1e9)
-    run = make_saving()
-    run.on_step(at(1))
+    may_go_on = threading.Event()
 
-    def go_on_meanwhile(*arguments, **options):
-        run.on_step(at(3))
+    def take_long(*arguments, **options):
+        may_go_on.wait(60)
         shelf.keep(*arguments, **options)
 
-    monkeypatch.setattr(saved_states, "keep", go_on_meanwhile)
-    run.on_step(at(2))
+    monkeypatch.setattr(saved_states, "keep", take_long)
+    run = make_saving()
+    for step in (1, 2, 3):  # no state at the first, which only begins the count
+        run.on_step(at(step))
+    may_go_on.set()
     run.wait()
 
     assert shelf.step_of("id") == 2
