@@ -15,10 +15,12 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def kept_connection(monkeypatch):
-    """A connection that outlives its task, as a worker's settings have it."""
+    """A connection that outlives its task, as a worker's settings have it: not of the pool that web processes have."""
+    connection.close()
+    own = {name: value for name, value in connection.settings_dict["OPTIONS"].items() if name != "pool"}
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", own)
     monkeypatch.setitem(connection.settings_dict, "CONN_MAX_AGE", 60)
     monkeypatch.setitem(connection.settings_dict, "CONN_HEALTH_CHECKS", True)
-    connection.close()
     connection.ensure_connection()
     yield connection
     connection.close()
