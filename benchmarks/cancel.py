@@ -90,7 +90,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(prefix="pictor-cancel-") as name:
         work = work_of(options, folder=Path(name))
-        with running_service(Path(name), devices=work.service_devices) as service:
+        with running_service(Path(name), devices=work.service_devices, PICTOR_COMPILE="false") as service:
             register(service, work)
             service.wait(service.submit(**work.wishes(0)))
             with drawing(service, work, clients=options.beside):

@@ -86,7 +86,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="pictor-start-") as name:
         work = work_of(options, folder=Path(name))
         raw = min(raw_seconds(work) for _ in range(rounds + 1))
-        with running_service(Path(name), devices=work.service_devices) as service:
+        with running_service(Path(name), devices=work.service_devices, PICTOR_COMPILE="false") as service:
             register(service, work)
             service.wait(service.submit(**work.wishes(0)))
             starts = [start_seconds(service, work, number=1 + number) for number in range(rounds)]

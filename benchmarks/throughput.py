@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from work import Client, Work, add_work_arguments, prompt_of, register, seconds_per_picture, work_of
+from work import Client, Work, add_work_arguments, image_request, prompt_of, register, seconds_per_picture, work_of
 
 from tests.service.running import running_service  # found through `work`
 
@@ -57,26 +57,12 @@ def engine_seconds(
 ) -> dict[int, float]:
     """Seconds per picture of the engine alone, by the number of threads that ask for pictures."""
     from generation.engines.engine import Engine
-    from generation.engines.types import ImageRequest, ModelSource
 
     engine = Engine(work.torch_device, folder=folder, compiles=compiles)
-    source = ModelSource(slug=work.model, source=work.source)
-    engine.load(source)
+    engine.load(image_request(work, 0).model)
 
     def draw(number: int) -> None:
-        request = ImageRequest(
-            model=source,
-            prompt=prompt_of(number),
-            negative_prompt="",
-            width=work.size,
-            height=work.size,
-            num_inference_steps=work.steps,
-            guidance_scale=work.guidance_scale,
-            seed=number,
-            num_images=1,
-            scheduler="",
-        )
-        engine.generate(request, on_step=lambda progress: None)
+        engine.generate(image_request(work, number), on_step=lambda progress: None)
 
     measure = partial(seconds_per_picture, draw, rounds=rounds, warm_up_seconds=warm_up_seconds)
     seconds = {count: measure(clients=count) for count in counts}

@@ -13,7 +13,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.service.running import Running  # noqa: E402  found through the line above
+from generation.engines.types import ImageRequest, ModelSource  # noqa: E402  found through the line above
+from tests.service.running import Running  # noqa: E402
 
 SHIPPED = "fluent-emoji-256"
 KEEN_SECONDS, CALM_SECONDS = 0.03, 0.5
@@ -51,6 +52,22 @@ class Work:
             "num_inference_steps": self.steps,
             "guidance_scale": self.guidance_scale,
         }
+
+
+def image_request(work: Work, number: int) -> ImageRequest:
+    """The same as the engine takes it."""
+    return ImageRequest(
+        model=ModelSource(slug=work.model, source=work.source),
+        prompt=prompt_of(number),
+        negative_prompt="",
+        width=work.size,
+        height=work.size,
+        num_inference_steps=work.steps,
+        guidance_scale=work.guidance_scale,
+        seed=number,
+        num_images=1,
+        scheduler="",
+    )
 
 
 def prompt_of(number: int) -> str:

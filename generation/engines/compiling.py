@@ -49,6 +49,9 @@ class Compiler:
         self._ready: dict[Any, dict[int, Recording]] = {}
         self._asked: set[Any] = set()  # what is being compiled, and what will not be again
         self._epoch = 0
+        self._is_at_rest = threading.Event()  # nothing is being built
+        self._is_at_rest.set()
+        self._gives_way = False
         self._is_closed = False
         self._thread = threading.Thread(target=self._work, name="compiler", daemon=True)
         self._thread.start()
@@ -89,6 +92,13 @@ class Compiler:
         self._ready.clear()
         self._asked.clear()
 
+    def give_way(self) -> bool:
+        """Whether something was being built, whose memory on the device is free now; it is not built again."""
+        if self._is_at_rest.is_set():
+            return False
+        self._gives_way = True
+        return self._is_at_rest.wait(SECONDS_TO_END)
+
     def close(self) -> None:
         """Compile nothing more, and end the process that does."""
         self.forget()
@@ -113,14 +123,24 @@ class Compiler:
             return
         file = packages.path_of(job.call, device=self._device, folder=self._folder)
         if not file.exists():
-            started = time.perf_counter()
-            packages.build(job.call, device=self._device, file=file, is_wanted=lambda: not self._is_closed)
-            logger.info("Compiled %s in %.0f s.", job.call.shape, time.perf_counter() - started)
+            self._build(job.call, file=file)
         recordings = self._record(
             job, packages.load(file, function=job.call.layout.callee.function, device=self._device)
         )
         if job.epoch == self._epoch:
             self._ready[_kind(job.call)] = recordings
+
+    def _build(self, call: Call, *, file: Path) -> None:
+        started = time.perf_counter()
+        self._gives_way = False
+        self._is_at_rest.clear()
+        try:
+            packages.build(
+                call, device=self._device, file=file, is_wanted=lambda: not (self._is_closed or self._gives_way)
+            )
+        finally:
+            self._is_at_rest.set()
+        logger.info("Compiled %s in %.0f s.", call.shape, time.perf_counter() - started)
 
     def _record(self, job: _Job, function: Callable[..., Any]) -> dict[int, Recording]:
         """Recordings of the compiled forward for each number of rows, compared with the eager one first.

@@ -10,7 +10,7 @@ from generation.engines import device as devices
 from generation.engines import schedulers
 from generation.engines.batching import Batcher
 from generation.engines.compiling import Compiler
-from generation.engines.errors import ModelUnavailable, UnsupportedParameter
+from generation.engines.errors import ModelUnavailable, OutOfMemory, UnsupportedParameter
 from generation.engines.examination import examine, identify
 from generation.engines.flight import Flight
 from generation.engines.forwards import Forwards
@@ -29,6 +29,7 @@ from generation.engines.types import (
     ModelFacts,
     ModelSource,
     OnStep,
+    Pipeline,
     Progress,
 )
 
@@ -166,7 +167,7 @@ class Engine:
             if (model := self._find(source)) is not None:
                 return model
             self.unload(source.slug)
-            pipe = load_pipeline(source, device=str(self._device))
+            pipe = self._load_pipeline(source)
             if self._compiler is not None:
                 self._compiler.prepare(pipe)
             model = LoadedModel(
@@ -181,6 +182,15 @@ class Engine:
             examine(model, batcher=self._denoiser, forwards=self._forwards, notebook=self._notebook)
             self._models[source.slug] = model
             return model
+
+    def _load_pipeline(self, source: ModelSource) -> Pipeline:
+        """What is being compiled gives way to a model that does not fit beside it."""
+        try:
+            return load_pipeline(source, device=str(self._device))
+        except OutOfMemory:
+            if self._compiler is None or not self._compiler.give_way():
+                raise
+        return load_pipeline(source, device=str(self._device))
 
     def _forget(self, callees: set[str]) -> None:
         for batcher in {self._denoiser, self._decoder}:

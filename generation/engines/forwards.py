@@ -25,12 +25,13 @@ TIMES_MEASURED = {"cuda": 3, "cpu": 1}  # the best counts: whatever else a machi
 class Forwards:
     """Runs merged calls in the batcher's thread.
 
-    Where the memory does not suffice, the rows are halved and the forward is repeated; the knee stays lower then. What
-    cannot be halved is repeated if its model can save memory.
+    Where the memory does not suffice, what is being compiled gives way, or else the rows are halved, and the forward is
+    repeated; the knee stays lower then. What cannot be halved is repeated if its model can save memory.
     """
 
     def __init__(self, device: torch.device, *, compiler: Compiler | None = None) -> None:
         self._device = device
+        self._compiler = compiler
         self._graphs = Graphs(device, compiler=compiler) if device.type == "cuda" else None
 
     def most_rows(self, call: Call) -> int:
@@ -71,6 +72,9 @@ class Forwards:
 
     def _find_room(self, call: Call, most_rows: int) -> bool:
         """Whether the call is worth another try."""
+        if self._compiler is not None and self._compiler.give_way():
+            logger.warning("Out of memory: what was being compiled has given way.")
+            return True
         if call.layout.company is Company.ANY and most_rows > 1:
             logger.warning("Out of memory: from now on %s rows of %s share a forward.", most_rows // 2, call.shape)
             call.layout.callee.limits.lower(call, most_rows // 2)

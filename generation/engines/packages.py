@@ -10,6 +10,7 @@ Run as `python -m generation.engines.packages FILE`, by `build`.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import inspect
 import os
@@ -19,7 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +55,21 @@ def path_of(call: Call, *, device: torch.device, folder: Path) -> Path:
 def build(call: Call, *, device: torch.device, file: Path, is_wanted: Callable[[], bool]) -> None:
     """Compile the call's function into the file, in a process that holds a copy of the weights meanwhile.
 
-    A call of one row is compiled for one row, any other for 2 to MOST_ROWS. Raises RuntimeError if that fails,
-    cannot be expected to succeed, or is not wanted any more.
+    A call of one row is compiled for one row, any other for 2 to MOST_ROWS. If a worker of another device is at the
+    same, its package is waited for. Raises RuntimeError if that fails, cannot be expected to succeed, or is not wanted
+    any more.
     """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(file, is_wanted=is_wanted):
+        if not file.exists():
+            _build(call, device=device, file=file, is_wanted=is_wanted)
+
+
+def _build(call: Call, *, device: torch.device, file: Path, is_wanted: Callable[[], bool]) -> None:
     function = call.layout.callee.function
     module = module_of(function)
     _check_means(module, device=device)
     bound = inspect.BoundArguments(call.layout.callee.signature, call.arguments())
-    file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="building-", dir=file.parent) as name:
         draft, job = Path(name) / "draft.pt2", Path(name) / "job"
         config: Any = module.config
@@ -109,6 +118,21 @@ def module_of(function: Callable[..., Any]) -> torch.nn.Module:
 def lay_out(module: torch.nn.Module) -> torch.nn.Module:
     """Have the weights of convolutions as compiled code reads them."""
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+@contextmanager
+def _alone(file: Path, *, is_wanted: Callable[[], bool]) -> Iterator[None]:
+    """Nobody else who builds this file is in the block; the lock goes with its process."""
+    with file.with_suffix(".lock").open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not is_wanted():
+                    raise RuntimeError("it is not wanted any more") from None
+                time.sleep(LOOK_AGAIN_SECONDS)
+        yield
 
 
 def _check_means(module: torch.nn.Module, *, device: torch.device) -> None:

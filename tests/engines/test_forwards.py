@@ -25,6 +25,18 @@ class Narrow(Denoiser):
         return (sample + timestep[:, None],)
 
 
+class Building:
+    """What forwards see of a compiler that has something under way: its memory, once."""
+
+    def __init__(self, denoiser, *, most):
+        self.denoiser = denoiser
+        self.most = most
+
+    def give_way(self):
+        has_given_way, self.denoiser.most = self.denoiser.most < self.most, self.most
+        return has_given_way
+
+
 @pytest.fixture
 def forwards():
     return Forwards(CPU)
@@ -48,6 +60,17 @@ def test_more_rows_than_fit_into_memory_run_in_parts(forwards, knees):
 
     assert denoiser.counts == [2, 2, 1]
     torch.testing.assert_close(output[0], call.run()[0])
+
+
+def test_what_is_being_compiled_gives_way_before_rows_are_halved(knees):
+    denoiser = Narrow(2)
+    forwards = Forwards(CPU, compiler=Building(denoiser, most=5))
+    call = take_apart(callee_of(denoiser, limits=knees), sample(5), torch.arange(5.0))
+
+    forwards(call)
+
+    assert denoiser.counts == [5, 5]
+    assert knees.most_in_memory(call) is None
 
 
 def test_the_rows_of_one_generation_stay_together_beyond_the_knee(forwards):

@@ -1,6 +1,8 @@
 """Forwards compiled ahead of time: the same answers for any number of rows, with the module's own weights."""
 
+import fcntl
 import shutil
+import threading
 
 import pytest
 import torch
@@ -82,7 +84,27 @@ def test_what_is_not_wanted_any_more_is_not_compiled_to_its_end(unet, tmp_path):
     with pytest.raises(RuntimeError):
         packages.build(ask(unet, count=4), device=CPU, file=file, is_wanted=lambda: False)
 
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("building-*")) == [] and not file.exists()
+
+
+def test_what_another_process_builds_is_waited_for_and_not_built_again(unet, package, tmp_path):
+    file = tmp_path / "unet.pt2"
+    with file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waits = threading.Event()
+
+        def is_wanted():
+            waits.set()
+            return True
+
+        arguments = {"device": CPU, "file": file, "is_wanted": is_wanted}
+        waiter = threading.Thread(target=packages.build, args=[ask(unet, count=4)], kwargs=arguments)
+        waiter.start()
+        assert waits.wait(30)
+        shutil.copy(package, file)
+    waiter.join(30)
+
+    assert not waiter.is_alive() and file.read_bytes() == package.read_bytes()
 
 
 def test_what_cannot_be_compiled_says_why_in_one_line(tmp_path):
