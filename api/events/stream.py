@@ -65,7 +65,7 @@ async def stream(
                     yield snapshot(shown, after=after)
                     has_ended = shown.end is not None
                 else:
-                    end = missed[-1] if generation_id and missed and missed[-1].is_end else None
+                    end = next((event for event in missed if event.is_end), None) if generation_id else None
                     yield frames(missed, end=end)
                     has_ended = end is not None
                 if has_ended:
@@ -86,8 +86,13 @@ def snapshot(shown: View, *, after: EventId) -> bytes:
 
 
 def frames(events: list[ReceivedEvent], *, end: ReceivedEvent | None) -> bytes:
-    """Events as they are sent, or a sign of life if there are none."""
-    return b"".join(event.last_frame if event is end else event.frame for event in events) or HEARTBEAT
+    """Events as they are sent, or a sign of life if there are none.
+
+    What comes after the end is late, as another process was slow to tell it, and no longer true.
+    """
+    if end is None:
+        return b"".join(event.frame for event in events) or HEARTBEAT
+    return b"".join(event.frame for event in events[: events.index(end)]) + end.last_frame
 
 
 async def see(look: Look) -> View:

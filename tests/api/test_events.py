@@ -12,7 +12,7 @@ from api.models import ApiKey, Scope
 from generation import operations
 from generation.events import hub as hub_module
 from generation.events import listener as listener_module
-from generation.events.event import Event, Kind
+from generation.events.event import Event, Kind, status_event
 from generation.events.publisher import publisher, tell
 from generation.lifecycle import Status
 from generation.models import Generation
@@ -62,6 +62,22 @@ def test_a_stream_ends_with_its_generation(address, headers_of, user):
         rest = stream.rest()
 
     assert [(event.kind, event.data["status"]) for event in rest] == [("finished", "cancelled")]
+
+
+def test_nothing_comes_after_the_end_though_another_process_was_late_to_tell(address, headers_of, user):
+    generation, headers = factories.make_generation(owner=user), headers_of(user)
+    with opened(address, path(generation), **headers) as stream:
+        first = stream.next()
+    generation.withdraw()
+    publisher.publish(status_event(generation))
+    publisher.publish(Event(str(user.pk), Kind.STATUS, str(generation.pk), {"status": "running", "is_stopping": True}))
+    publisher.flush(timeout_seconds=5)
+
+    with opened(address, path(generation), last_event_id=first.id, **headers) as stream:
+        rest = stream.rest()
+
+    assert [event.kind for event in rest] == ["finished"]
+    assert rest[0].id.endswith("/end")
 
 
 def test_of_a_finished_one_there_is_only_the_end(address, headers_of, user):
