@@ -3,6 +3,7 @@
 Near a limit the transactions of one user take turns: on PostgreSQL by a lock on the user's row, on SQLite because only
 one may write at a time. So of two requests that race for the last place, the second sees what the first has stored.
 Far from it nobody waits: by `MARGIN`, which is room for as many generations from transactions at that same moment.
+Batches, of which a few would use that up, take turns always.
 """
 
 import math
@@ -49,7 +50,8 @@ def admit(
     if any(limits != Limits() for limits in limits_by_key.values()):
         quotas = list(places(len(asked), owner=owner, limits_by_key=limits_by_key))
         counts_days = any(limits.pixel_steps_per_day for limits in limits_by_key.values())
-        if counts_days or any(quota.limit - quota.used < MARGIN for quota in quotas):
+        is_near = any(quota.limit - quota.used < MARGIN for quota in quotas)
+        if counts_days or is_near or len(asked) > 1:
             lock_owner(owner.pk)
             quotas = list(places(len(asked), owner=owner, limits_by_key=limits_by_key))
             quotas += usage(asked, owner=owner, limits_by_key=limits_by_key, now=timezone.now())
@@ -143,18 +145,18 @@ def with_forecast(quota: Quota, owner: AbstractBaseUser, credential: Credential 
 def is_full(count: int) -> bool:
     """Whether `count` more would be too many for the whole service.
 
-    Far from full, a count that is a second old will do; near it, transactions take turns and each counts anew.
+    Far from full, a count that is a second old will do; near it, transactions take turns and each counts anew, as those
+    of batches always do.
     """
     global _last_count
     most = configuration().max_waiting
     if most is None:
         return False
-    near = most - max(MARGIN, most // 10) - count
     waiting, counted_at = _last_count
     if time.monotonic() - counted_at > COUNT_HOLDS_SECONDS:
         waiting = Generation.objects.waiting_count()
         _last_count = (waiting, time.monotonic())
-    if waiting < near:
+    if count == 1 and waiting < most - max(MARGIN, most // 10):
         return False
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:

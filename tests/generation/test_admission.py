@@ -1,5 +1,6 @@
 """Limits of users, keys and the whole service, where generations are created."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from threading import Barrier
@@ -12,9 +13,11 @@ from django.utils import timezone
 from generation import admission, operations
 from generation.errors import GenerationError, LimitReached, ServiceFull
 from generation.lifecycle import Outcome, Status
-from generation.models import DailyUsage, Generation, UserLimits
+from generation.models import Batch, DailyUsage, Generation, UserLimits
 from generation.parameters import Wishes, resolve
 from generation.quotas import Credential, Limits
+from generation.submission import LARGEST_BATCH
+from generation.terms import Asked
 from tests import factories
 
 APPLE = Wishes(prompt="a red apple", num_inference_steps=10, width=128, height=128)
@@ -208,38 +211,69 @@ def test_without_limits_nothing_is_counted(user, model, settings, django_assert_
 THREADS = 8
 
 
-def submit_at_once(users: list[User]) -> list[GenerationError | Generation]:
+def submit_one(user: User) -> Generation:
+    return operations.submit(APPLE, owner=user)
+
+
+def submit_batch(user: User) -> Batch:
+    return operations.submit_batch([Asked(APPLE)] * LARGEST_BATCH, owner=user)
+
+
+def at_once(
+    users: list[User], *, ask: Callable[[User], Generation | Batch] = submit_one
+) -> list[GenerationError | Generation | Batch]:
     """Each asks once, all at the same moment, on a connection each."""
     barrier = Barrier(len(users))
 
-    def ask(user: User) -> GenerationError | Generation:
+    def do(user: User) -> GenerationError | Generation | Batch:
         barrier.wait()
         try:
-            return operations.submit(APPLE, owner=user)
+            return ask(user)
         except GenerationError as error:
             return error
         finally:
             connection.close()
 
     with ThreadPoolExecutor(len(users)) as threads:
-        return list(threads.map(ask, users))
+        return list(threads.map(do, users))
 
 
 @pytest.mark.django_db(transaction=True)
 def test_of_requests_that_race_only_as_many_get_through_as_there_is_room_for(user, model, settings, broker):
     settings.MAX_WAITING_PER_USER = 3
 
-    answers = submit_at_once([user] * THREADS)
+    answers = at_once([user] * THREADS)
 
     refused = [answer for answer in answers if isinstance(answer, LimitReached)]
     assert (len(refused), Generation.objects.count()) == (THREADS - 3, 3)
 
 
 @pytest.mark.django_db(transaction=True)
+def test_of_batches_that_race_only_as_many_get_through_as_there_is_room_for(user, model, settings, broker):
+    settings.MAX_WAITING_PER_USER = admission.MARGIN + LARGEST_BATCH  # as far from it as is far for single ones
+
+    answers = at_once([user] * THREADS, ask=submit_batch)
+
+    refused = [answer for answer in answers if isinstance(answer, LimitReached)]
+    assert (len(refused), Generation.objects.count()) == (THREADS - 6, 600)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_batches_that_race_cannot_overfill_the_service(model, settings, broker):
+    settings.MAX_WAITING = admission.MARGIN + LARGEST_BATCH + 1
+    users = [factories.make_user(username=f"user{number}") for number in range(THREADS)]
+
+    answers = at_once(users, ask=submit_batch)
+
+    full = [answer for answer in answers if isinstance(answer, ServiceFull)]
+    assert (len(full), Generation.objects.count()) == (THREADS - 6, 600)
+
+
+@pytest.mark.django_db(transaction=True)
 def test_racing_requests_cannot_overdraw_the_day(user, model, settings, broker):
     settings.MAX_PIXEL_STEPS_PER_DAY = 3 * ITS_PIXEL_STEPS
 
-    submit_at_once([user] * THREADS)
+    at_once([user] * THREADS)
 
     assert Generation.objects.count() == 3
     assert DailyUsage.objects.get().pixel_steps == 3 * ITS_PIXEL_STEPS
@@ -250,7 +284,7 @@ def test_users_that_race_cannot_overfill_the_service(model, settings, broker):
     settings.MAX_WAITING = 3
     users = [factories.make_user(username=f"user{number}") for number in range(THREADS)]
 
-    answers = submit_at_once(users)
+    answers = at_once(users)
 
     full = [answer for answer in answers if isinstance(answer, ServiceFull)]
     assert (len(full), Generation.objects.count()) == (THREADS - 3, 3)
