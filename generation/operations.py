@@ -16,7 +16,7 @@ from generation.models.many import withdraw_all
 from generation.models.queries import GenerationQuerySet
 from generation.parameters import Wishes
 from generation.quotas import Credential
-from generation.submission import PARAMETERS_OF_A_ROW, find_recent, submit_many, submit_one, tell_all
+from generation.submission import PARAMETERS_OF_A_ROW, submit_many, submit_one, tell_all
 from generation.terms import Asked, Terms
 
 CANCELLED_AT_ONCE = 500
@@ -52,8 +52,7 @@ def submit_again(
 
     For the second try of a client that got no answer to its first one, and sends no idempotency key.
     """
-    asked = Asked(wishes, terms)
-    return find_recent(asked, owner=owner) or submit_one(asked, owner=owner, credential=credential)
+    return submit_one(Asked(wishes, terms), owner=owner, credential=credential, is_second_try=True)
 
 
 def submit_batch(

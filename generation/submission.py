@@ -44,9 +44,17 @@ class Draft:
 
 
 def submit_one(
-    asked: Asked, *, owner: AbstractBaseUser, credential: Credential | None, pinned_to: Device | None = None
+    asked: Asked,
+    *,
+    owner: AbstractBaseUser,
+    credential: Credential | None,
+    pinned_to: Device | None = None,
+    is_second_try: bool = False,
 ) -> Generation:
-    """Store one request, or return what an earlier one with the same key or id has made."""
+    """Store one request, or return what an earlier one with the same key or id has made.
+
+    Of a second try, which has neither, it is what an equal request has made a short time ago.
+    """
     mark = fingerprint(asked)
 
     def prepare() -> Draft:
@@ -71,8 +79,14 @@ def submit_one(
     def find() -> Generation | None:
         return find_earlier(asked, mark, owner=owner)
 
-    has_a_name = bool(asked.terms.id or asked.terms.idempotency_key)
-    return once(prepare, store, find) if has_a_name else store(prepare())
+    if asked.terms.id or asked.terms.idempotency_key:
+        return once(prepare, store, find)
+    if not is_second_try:
+        return store(prepare())
+    if known := find_recent(mark, owner=owner):
+        return known
+    draft = prepare()  # takes a while with pictures, and the first try was only just before this one
+    return find_recent(mark, owner=owner) or store(draft)
 
 
 def submit_many(
@@ -166,10 +180,10 @@ def find_earlier(asked: Asked, mark: str, *, owner: AbstractBaseUser) -> Generat
     return checked(known, mark)
 
 
-def find_recent(asked: Asked, *, owner: AbstractBaseUser) -> Generation | None:
+def find_recent(mark: str, *, owner: AbstractBaseUser) -> Generation | None:
     """The newest generation that an equal request has made a short time ago."""
     recent = Generation.objects.select_related("model").owned_by(owner).filter(created_at__gt=Now() - RECENT)
-    known = recent.filter(fingerprint=fingerprint(asked)).order_by("-arrival").first()
+    known = recent.filter(fingerprint=mark).order_by("-arrival").first()
     if known is not None:
         known.is_replay = True
     return known

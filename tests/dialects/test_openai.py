@@ -167,41 +167,6 @@ def cancel_when_there(service) -> None:
         http.post(found[0]["links"]["cancel"]).raise_for_status()
 
 
-def lose_first_answer(service, *, wishes, monkeypatch) -> openai.OpenAI:
-    """A client whose first request arrives, but whose answer is lost on the way."""
-    lost = iter([True])
-
-    class Losing(httpx.HTTPTransport):
-        def handle_request(self, request: httpx.Request) -> httpx.Response:
-            response = super().handle_request(request)
-            for _ in lost:
-                response.read()
-                response.close()
-                raise httpx.ReadError("The connection was lost.", request=request)
-            return response
-
-    http = httpx.Client(transport=Losing(), trust_env=False)
-    monkeypatch.setattr(openai._base_client, "INITIAL_RETRY_DELAY", 0.01)
-    return openai.OpenAI(base_url=f"{service.address}/openai/v1", api_key=service.key, http_client=http)
-
-
-def test_a_retry_after_a_lost_answer_makes_no_second_picture(service, monkeypatch):
-    client = lose_first_answer(service, wishes=SMALL, monkeypatch=monkeypatch)
-
-    response = client.images.generate(prompt="a red apple", **SMALL)
-
-    assert len(response.data) == 1
-    assert Generation.objects.count() == 1
-
-
-def test_a_retry_with_a_file_makes_no_second_picture_either(service, monkeypatch):
-    client = lose_first_answer(service, wishes=SMALL, monkeypatch=monkeypatch)
-
-    client.images.edit(image=("a.png", pictures.png(size=(64, 64))), prompt="a red apple")
-
-    assert Generation.objects.count() == 1
-
-
 def test_two_equal_requests_make_two_pictures(client):
     for _ in range(2):
         client.images.generate(prompt="a red apple", **SMALL)

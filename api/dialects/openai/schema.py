@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.http import QueryDict
 from rest_framework import serializers
 from rest_framework.exceptions import ErrorDetail, ValidationError
 
@@ -63,6 +64,8 @@ class EditRequest(ImageRequest):
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         """The same, with all images under one name."""
+        if not isinstance(data, QueryDict):  # DRF's word for no body at all
+            data = QueryDict()
         files = [file for name in ("image", "image[]") for file in data.getlist(name)]
         form = {name: data[name] for name in data if name not in ("image", "image[]")}
         return super().to_internal_value(form | ({"image": files} if files else {}))

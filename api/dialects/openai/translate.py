@@ -148,3 +148,9 @@ def failure_of(generation: Generation) -> tuple[int, dict[str, Any]]:
         return status, error(status, code=generation.error_code, message=generation.error_detail)
     message = f"It takes longer than answers can wait. See /api/generations/{generation.pk}/."
     return 504, error(504, code="timeout", message=message)
+
+
+def stopping() -> tuple[int, dict[str, Any]]:
+    """The status code and the error where this process ends before the generation does."""
+    message = "This process stops. Send the same request again, as a further try, to wait for the same generation."
+    return 503, error(503, code="unavailable", message=message)

@@ -4,7 +4,10 @@ import json
 import logging
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Callable
-from functools import partial
+from contextlib import suppress
+from functools import cached_property, partial
+from http import HTTPStatus
+from time import monotonic
 from typing import Any
 
 from django.db import Error
@@ -19,7 +22,7 @@ from api.authentication import credential_of, user_of
 from api.body import body_of
 from api.dialects import view
 from api.dialects.files import address_of, link_to
-from api.dialects.openai import translate
+from api.dialects.openai import refusals, translate
 from api.dialects.openai.schema import EditRequest, ImageRequest
 from api.dialects.openai.translate import Style
 from api.dialects.watching import watch
@@ -33,8 +36,8 @@ from generation.events.event import Kind
 from generation.events.waiting import wait_until_finished
 from generation.lifecycle import Status
 from generation.models import DiffusionModel, Generation
-from generation.parameters import Wishes, find_model
-from generation.terms import Terms
+from generation.parameters import find_model
+from generation.terms import Asked, Terms
 
 logger = logging.getLogger(__name__)
 
@@ -81,14 +84,31 @@ class GenerationsView(OpenAIView):
 
     def post(self, request: Request) -> HttpResponseBase:
         """Submit, and answer with the images or a stream of events when there are any."""
-        serializer = self.takes(data=body_of(request))
-        serializer.is_valid(raise_exception=True)
-        body = read_files(serializer.validated_data)
-        wishes = translate.wishes_of(body, find_model(body.get("model")))
-        generation = submit(request, wishes)
-        style = Style.of(body, kind=self.kind)
+        generation = submit(request, self.asked)
+        style = Style.of(self.body, kind=self.kind)
         respond = stream if style.is_stream else hold
         return respond(request, generation, style)
+
+    @cached_property
+    def body(self) -> dict[str, Any]:
+        """What was sent, checked, with the bytes of files in their place."""
+        serializer = self.takes(data=body_of(self.request))
+        serializer.is_valid(raise_exception=True)
+        return read_files(serializer.validated_data)
+
+    @cached_property
+    def asked(self) -> Asked:
+        """What that asks for."""
+        wishes = translate.wishes_of(self.body, find_model(self.body.get("model")))
+        return Asked(wishes, Terms(idempotency_key=idempotency_key(self.request)))
+
+    def handle_exception(self, error: Exception) -> Response:
+        """Refuse, and note it if the client will try again by itself."""
+        response = super().handle_exception(error)
+        if response.status_code == HTTPStatus.TOO_MANY_REQUESTS or response.status_code >= 500:
+            with suppress(Exception):  # what cannot be read now is made of no further try either
+                refusals.note(self.asked, owner_id=user_of(self.request).pk)
+        return response
 
 
 class EditsView(GenerationsView):
@@ -107,22 +127,28 @@ def read_files(body: dict[str, Any]) -> dict[str, Any]:
     return body | files
 
 
-def submit(request: Request, wishes: Wishes) -> Generation:
-    """Submit it, unless this is the client's second try: that one is for what the first has made."""
-    key = idempotency_key(request)
+def submit(request: Request, asked: Asked) -> Generation:
+    """Submit it; if it is a further try of a client that got no answer, it is what the first one has made."""
+    owner = user_of(request)
     is_second_try = request.headers.get("X-Stainless-Retry-Count", "0") not in ("", "0")
-    act: Callable[..., Generation] = operations.submit_again if is_second_try and not key else operations.submit
-    terms = Terms(idempotency_key=key)
-    return act(wishes, owner=user_of(request), credential=credential_of(request), terms=terms)
+    act: Callable[..., Generation] = operations.submit
+    if is_second_try and not refusals.take(asked, owner_id=owner.pk):
+        act = operations.submit_again
+    return act(asked.wishes, owner=owner, credential=credential_of(request), terms=asked.terms)
 
 
 def hold(request: Request, generation: Generation, style: Style) -> HttpResponseBase:
     """The answer, when the generation has ended."""
 
     async def settle(held: HeldResponse) -> None:
-        await wait_until_finished(generation.pk, owner_id=generation.owner_id, timeout_seconds=LONGEST_WAIT_SECONDS)
-        held.status_code, body = await in_thread(partial(outcome, request, generation, style))
-        held.content = json.dumps(body).encode()
+        seconds, until = LONGEST_WAIT_SECONDS, monotonic() + LONGEST_WAIT_SECONDS
+        has_ended = await wait_until_finished(generation.pk, owner_id=generation.owner_id, timeout_seconds=seconds)
+        if not has_ended and monotonic() < until:  # this process stops; the client finds the generation at another one
+            held.status_code, body = translate.stopping()
+            held["X-Should-Retry"] = "true"
+        else:
+            held.status_code, body = await in_thread(partial(outcome, request, generation, style))
+        held.content = await in_thread(lambda: json.dumps(body).encode())  # megabytes, with images in it
 
     headers = {**headers_of(generation), "Content-Type": "application/json"}
     status, body = outcome(request, generation, style) if generation.is_finished else translate.failure_of(generation)
