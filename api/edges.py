@@ -19,12 +19,13 @@ def problem_details(get_response: GetResponse) -> GetResponse:
         if request.path.startswith(PAGES):
             return get_response(request)
         if "%00" in request.META.get("QUERY_STRING", ""):
-            return answer(400, code="bad_request", detail="The address must not contain NUL characters.")
+            sentence = "The address must not contain NUL characters."
+            return answer(400, code="bad_request", detail=sentence, path=request.path)
         response = get_response(request)
         if isinstance(response, HttpResponseNotAllowed):
             allowed = response["Allow"]
             sentence = f"{request.method} is not possible here. Possible: {allowed}."
-            response = answer(405, code="method_not_allowed", detail=sentence)
+            response = answer(405, code="method_not_allowed", detail=sentence, path=request.path)
             response["Allow"] = allowed
         return response
 

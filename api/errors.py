@@ -15,6 +15,7 @@ from rest_framework import exceptions, status
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 
+from api.dialects.words import in_words_of
 from api.rate_limits import remember
 from generation.errors import (
     AlreadyFinished,
@@ -187,21 +188,25 @@ def pointer(attribute: str | None) -> str:
     return "" if attribute in (None, "non_field_errors") else "/" + attribute.replace(".", "/")
 
 
-def answer(status_code: int, *, code: str, detail: str) -> JsonResponse:
-    """A problem detail from outside DRF's views."""
-    return JsonResponse(problem(status_code, code=code, detail=detail), status=status_code, content_type=PROBLEM_TYPE)
+def answer(status_code: int, *, code: str, detail: str, path: str = "") -> JsonResponse:
+    """A problem from outside DRF's views: a problem detail, or what the dialect at that path makes of it."""
+    shown = problem(status_code, code=code, detail=detail)
+    if words := in_words_of(path, shown):
+        return JsonResponse(words, status=status_code)
+    return JsonResponse(shown, status=status_code, content_type=PROBLEM_TYPE)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> JsonResponse:
     """Django's handler400, for hosts that are not allowed and the like."""
     if isinstance(exception, RequestDataTooBig):
-        return answer(413, code=TooLarge.default_code, detail=TooLarge.default_detail)
-    return answer(400, code="bad_request", detail="The request could not be understood. Check its host and its form.")
+        return answer(413, code=TooLarge.default_code, detail=TooLarge.default_detail, path=request.path)
+    sentence = "The request could not be understood. Check its host and its form."
+    return answer(400, code="bad_request", detail=sentence, path=request.path)
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> JsonResponse:
     """Django's handler403."""
-    return answer(403, code="permission_denied", detail="This is not allowed for you.")
+    return answer(403, code="permission_denied", detail="This is not allowed for you.", path=request.path)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
@@ -213,9 +218,10 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 def not_found(request: HttpRequest, exception: Exception) -> JsonResponse:
     """Django's handler404."""
-    return answer(404, code="not_found", detail=f"There is nothing at {request.path}. The API starts at /api/.")
+    sentence = f"There is nothing at {request.path}. The API starts at /api/."
+    return answer(404, code="not_found", detail=sentence, path=request.path)
 
 
 def server_error(request: HttpRequest) -> JsonResponse:
     """Django's handler500."""
-    return answer(500, code="error", detail=UNEXPECTED)
+    return answer(500, code="error", detail=UNEXPECTED, path=request.path)

@@ -1,6 +1,7 @@
 """The pictures that generations begin with: from a request to rows and files, and their end."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -16,6 +17,8 @@ from generation.models.input import unguessable_name
 from generation.parameters import Wishes
 from generation.sources import EarlierImage, Source, StoredInput, Upload
 from generation.uploads import DecodedPicture, RefusedPicture
+
+ALREADY = timedelta(seconds=1)  # SQLite knows no two moments within a millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,13 @@ def renew(stored: Input) -> bool:
     """Let its time begin anew; False if the housekeeper, with a conditional UPDATE of the same row, came first."""
     renewed = Input.objects.usable().filter(pk=stored.pk).update(expires_at=Now() + configuration().input_lifetime)
     return bool(renewed)
+
+
+def let_go(stored: Input) -> None:
+    """Remove it at its owner's wish: now, or else when no generation has it any more."""
+    mine = Input.objects.filter(pk=stored.pk)
+    mine.update(expires_at=Now() - ALREADY)
+    mine.expired().unused().update(removed_at=Now())  # who has just asked for it has made its time begin anew
 
 
 def sources_of(generation: Generation) -> dict[str, Any]:

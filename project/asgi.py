@@ -15,6 +15,6 @@ from project.fal_host import FalHost  # noqa: E402
 from project.handler import Handler  # noqa: E402
 
 share_connections(settings.DATABASES)
-application = BodyLimit(
-    FalHost(Handler()), max_bytes=settings.MAX_BODY_BYTES, max_upload_bytes=settings.MAX_UPLOAD_BYTES
+application = FalHost(
+    BodyLimit(Handler(), max_bytes=settings.MAX_BODY_BYTES, max_upload_bytes=settings.MAX_UPLOAD_BYTES)
 )

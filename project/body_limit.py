@@ -1,8 +1,10 @@
 """A limit on request bodies in front of Django, which would otherwise spool any amount of bytes to disk."""
 
-import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+from api.dialects.pictures import IN_JSON
+from api.errors import answer
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -15,9 +17,9 @@ class BodyTooLarge(Exception):
 
 
 class BodyLimit:
-    """Answers 413 with a problem detail (RFC 9457) when a request's body is larger than `max_bytes`.
+    """Answers 413, with a problem detail (RFC 9457) or in a dialect's words, to a body larger than `max_bytes`.
 
-    One with files (`multipart/form-data`) may have `max_upload_bytes`.
+    One with files (`multipart/form-data`, and the JSON of dialects that have them in it) may have `max_upload_bytes`.
     """
 
     def __init__(self, application: Application, *, max_bytes: int, max_upload_bytes: int) -> None:
@@ -31,7 +33,7 @@ class BodyLimit:
             return await self.application(scope, receive, send)
         most = self.max_upload_bytes if has_files(scope) else self.max_bytes
         if declared_length(scope) > most:
-            return await refuse(send, most=most)
+            return await refuse(send, most=most, path=scope["path"])
 
         received = 0
         has_started = False
@@ -53,26 +55,21 @@ class BodyLimit:
             await self.application(scope, counted_receive, watched_send)
         except BodyTooLarge:
             if not has_started:
-                await refuse(send, most=most)
+                await refuse(send, most=most, path=scope["path"])
 
 
-async def refuse(send: Send, *, most: int) -> None:
+async def refuse(send: Send, *, most: int, path: str) -> None:
     """Send the 413 and ask for the connection to be closed: the rest of the body is not read."""
-    problem = {
-        "type": "about:blank",
-        "title": "Content Too Large",
-        "status": 413,
-        "code": "body_too_large",
-        "detail": f"The body of this request may hold at most {most} bytes. Send a smaller one.",
-    }
-    headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
+    sentence = f"The body of this request may hold at most {most} bytes. Send a smaller one."
+    response = answer(413, code="body_too_large", detail=sentence, path=path)
+    headers = [(b"content-type", response["Content-Type"].encode()), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 413, "headers": headers})
-    await send({"type": "http.response.body", "body": json.dumps(problem).encode()})
+    await send({"type": "http.response.body", "body": response.content})
 
 
 def has_files(scope: MutableMapping[str, Any]) -> bool:
-    """Whether the request says that its body is a form which may hold files."""
-    return any(
+    """Whether the request says that its body is a form, or is for a place, which may hold files."""
+    return scope["path"].startswith(IN_JSON) or any(
         name == b"content-type" and value.lower().startswith(b"multipart/form-data") for name, value in scope["headers"]
     )
 

@@ -1,6 +1,7 @@
 """Files of pictures, and of what only looks like one, for tests of uploads."""
 
 import io
+import random
 import struct
 import zlib
 from typing import Any
@@ -23,6 +24,11 @@ def make(mode: str = "RGB", *, size: tuple[int, int] = (64, 48), colour: Any = N
 def png(**wishes: Any) -> bytes:
     """A small PNG."""
     return encode(make(**wishes), "PNG")
+
+
+def noise(*, size: tuple[int, int]) -> bytes:
+    """A PNG of about as many bytes as it has in memory, as photos come close to."""
+    return encode(Image.frombytes("RGB", size, random.Random(1).randbytes(3 * size[0] * size[1])), "PNG")
 
 
 def halves(*, size: tuple[int, int] = (64, 64)) -> Image.Image:

@@ -12,7 +12,9 @@ from api.dialects.files import GOOD_FOR_SECONDS, SALT
 from generation.errors import InvalidParameters
 from generation.sources import EarlierImage, Source, StoredInput, Upload
 
-FILE = re.compile(r"/replicate/v1/files/([0-9a-f-]{36})")
+IN_JSON = ("/replicate/", "/fal/", "/fal-run/")  # the beginnings of paths where pictures come as data in JSON
+UUID_TEXT = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+FILE = re.compile(rf"/replicate/v1/files/({UUID_TEXT})(?:/download)?")
 RESULT = re.compile(r"/files/([^/]+)/[^/]+")
 
 
@@ -23,12 +25,20 @@ def picture_in(text: str, *, field: str) -> Source:
     """
     if text.startswith("data:"):
         return Upload(data_of(text, field=field))
-    path = urlsplit(text).path
+    path = path_of(text)
     if match := FILE.fullmatch(path):
         return StoredInput(UUID(match[1]))
     if match := RESULT.fullmatch(path):
         return earlier_image(match[1], field=field)
     raise InvalidParameters({field: "Only data: URLs, uploaded files and earlier results are taken. Upload the file."})
+
+
+def path_of(url: str) -> str:
+    """The path of a URL, "" of what is none."""
+    try:
+        return urlsplit(url).path
+    except ValueError:  # such as half a pair of brackets
+        return ""
 
 
 def data_of(url: str, *, field: str) -> bytes:

@@ -1,5 +1,6 @@
 """fal's own client, unmodified, against a running service, through TLS: it speaks nothing else."""
 
+import asyncio
 import json
 import threading
 from base64 import urlsafe_b64decode
@@ -113,6 +114,43 @@ def test_the_task_in_a_path_is_no_part_of_the_models_name(fal, service):
     fal.subscribe(f"{APP}/image-to-image", arguments={"prompt": "a pear", "image_url": image, "strength": 0.5})
 
     assert service.worker.runtime.requests[0].strength == 0.5
+
+
+def test_a_photo_can_be_in_the_request_itself(fal, service):
+    photo = fal.encode(pictures.noise(size=(1000, 1000)), "image/png")
+    assert len(photo) > 3_000_000
+
+    fal.subscribe(APP, arguments=SMALL | {"image_url": photo})
+
+    assert service.worker.runtime.requests[0].image is not None
+
+
+def test_a_request_that_is_too_large_says_how_large_it_may_be(fal, settings):
+    with pytest.raises(fal.FalClientHTTPError, match=f"at most {settings.MAX_UPLOAD_BYTES} bytes") as raised:
+        fal.submit(APP, arguments=SMALL | {"image_url": "data:image/png;base64," + "A" * settings.MAX_UPLOAD_BYTES})
+
+    assert raised.value.status_code == 413
+
+
+def test_the_client_that_does_not_block_works_too(fal):
+    async def run() -> tuple[dict, list]:
+        client = fal.AsyncClient()
+        handle = await client.submit(APP, arguments=SMALL)
+        seen = [type(status) async for status in handle.iter_events(with_logs=True)]
+        return await client.subscribe(APP, arguments=SMALL, with_logs=True), seen
+
+    result, seen = asyncio.run(run())
+
+    assert len(result["images"]) == 1
+    assert seen[-1] is fal.Completed
+
+
+def test_a_submit_with_an_idempotency_key_is_put_into_the_queue_once(fal):
+    key = {"Idempotency-Key": "order-4711"}
+
+    first, second = (fal.submit(APP, arguments=SMALL, headers=key) for _ in range(2))
+
+    assert first.request_id == second.request_id
 
 
 def test_a_result_can_be_the_next_ones_image(fal, service):

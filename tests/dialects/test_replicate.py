@@ -1,5 +1,6 @@
 """Replicate's own client, unmodified, against a running service."""
 
+import asyncio
 import io
 import json
 import threading
@@ -119,6 +120,36 @@ def test_a_deployment_is_a_model_too(client):
     assert prediction.status == "succeeded"
 
 
+def test_a_deployment_is_found_by_its_name(client):
+    prediction = client.deployments.get(MODEL).predictions.create(input=SMALL)
+    prediction.wait()
+
+    assert prediction.status == "succeeded"
+    assert [deployment.name for deployment in client.deployments.list()] == ["fluent-emoji-256"]
+
+
+def test_the_client_that_does_not_block_works_too(client):
+    async def run() -> tuple[list, list]:
+        outputs = await client.async_run(MODEL, input=SMALL)
+        events = [event async for event in await client.async_stream(MODEL, input=SMALL)]
+        return [await output.aread() for output in outputs], events
+
+    pictures, events = asyncio.run(run())
+
+    assert pictures[0].startswith(b"\x89PNG")
+    assert events[-1].event.value == "done"
+
+
+def test_an_idempotency_key_makes_it_once(client):
+    client = replicate.Client(
+        api_token=client._api_token, base_url=client._base_url, headers={"Idempotency-Key": "order-4711"}
+    )
+
+    first, second = (client.predictions.create(version="fluent-emoji-256", input=SMALL) for _ in range(2))
+
+    assert first.id == second.id
+
+
 def test_progress_is_read_from_the_logs(client, service):
     go_on = threading.Event()
     service.worker.runtime.at_step = lambda step: go_on.wait(20) if step == 3 else None
@@ -222,14 +253,6 @@ def test_a_file_can_be_in_the_request_itself(client, service):
     client.run(MODEL, input={"prompt": "a pear", "image": image, "mask": mask}, file_encoding_strategy="base64")
 
     assert service.worker.runtime.requests[0].mask[0, -1] == 255
-
-
-def test_an_uploaded_file_says_what_it_is(client):
-    file = client.files.create(io.BytesIO(pictures.png(size=(64, 64))), filename="apple.png")
-
-    fetched = client._client.get(file.urls["get"])
-
-    assert (file.name, file.content_type, file.size) == ("apple.png", "image/png", len(fetched.content))
 
 
 def test_a_link_to_somewhere_else_is_not_fetched(client):

@@ -2,26 +2,30 @@
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.http import StreamingHttpResponse
+from django.db import Error
+from django.http import Http404, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
-from rest_framework.exceptions import ParseError
+from rest_framework.exceptions import APIException, ParseError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api.authentication import ApiKeyAuthentication, credential_of, user_of
+from api.authentication import ApiKeyAuthentication, authenticate_again, credential_of, user_of
 from api.body import body_of
 from api.dialects import view
 from api.dialects.fal import translate
 from api.dialects.fal.schema import AppInput
 from api.dialects.fal.translate import Cancelled, State
 from api.dialects.files import address_of, link_to
-from api.dialects.watching import watch
+from api.dialects.parser import PicturesInJSON
+from api.dialects.watching import seat_for, watch
+from api.headers import idempotency_key
 from api.threads import in_thread
 from generation import operations
 from generation.errors import AlreadyFinished
@@ -47,6 +51,7 @@ class FalView(view.DialectView):
     """Errors as `{detail, error_type}`."""
 
     authentication_classes = [FalKey]
+    parser_classes: list[Any] = [PicturesInJSON]
     error_of = staticmethod(translate.error_of)
 
     def handle_exception(self, error: Exception) -> Response:
@@ -90,24 +95,29 @@ class StatusView(FalView):
 class StatusStreamView(FalView):
     """`GET …/requests/{id}/status/stream`."""
 
+    http_method_names = ["get", "options"]  # a HEAD would hold the stream open
+
     def get(self, request: Request, owner: str, name: str, pk: UUID) -> HttpResponseBase:
         """The same as events, until it is completed."""
         generation = self.generation(request, pk)
         has_logs = request.query_params.get("logs", "").lower() in YES
+        seat = seat_for(request)
 
         def look() -> dict[str, Any]:
+            authenticate_again(request)
             return status_of(self.generation(request, pk), request, owner, name, has_logs=has_logs)
 
         async def events() -> AsyncIterator[bytes]:
-            yield frame(await in_thread(look))
-            async for happening in watch(generation, seconds=STREAM_SECONDS):
-                if happening.kind is None:
-                    yield b": still here\n\n"
-                else:
-                    shown = await in_thread(look)
-                    if shown["status"] != State.COMPLETED:
-                        yield frame(shown)
-            yield frame(await in_thread(look))
+            with suppress(APIException, Http404, Error):  # revoked, deleted, or nobody knows: there is no more to tell
+                yield frame(await in_thread(look))
+                async for happening in watch(generation, seconds=STREAM_SECONDS, seat=seat):
+                    if happening.kind is None:
+                        yield b": still here\n\n"
+                    else:
+                        shown = await in_thread(look)
+                        if shown["status"] != State.COMPLETED:
+                            yield frame(shown)
+                yield frame(await in_thread(look))
 
         return StreamingHttpResponse(events(), content_type="text/event-stream", headers=STREAM_HEADERS)
 
@@ -149,6 +159,7 @@ def submit(request: Request, name: str, path: str) -> Generation:
     is_low = request.headers.get("X-Fal-Queue-Priority", "").lower() == "low"
     wishes = translate.wishes_of(serializer.validated_data, slug=translate.slug_of(name, path), is_low=is_low)
     terms = Terms(
+        idempotency_key=idempotency_key(request),
         webhook_url=request.query_params.get("fal_webhook", ""),
         webhook_words=f"{translate.NAME} {address_of(request)}",
         start_within_seconds=start_within_seconds(request),

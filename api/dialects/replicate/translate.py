@@ -176,7 +176,12 @@ def version_of(model: DiffusionModel) -> dict[str, Any]:
     }
 
 
-def file_of(stored: Input, *, name: str, url: str) -> dict[str, Any]:
+def deployment_of(owner: str, name: str) -> dict[str, Any]:
+    """A model as a deployment; what it runs on is none of the client's business here."""
+    return {"owner": owner, "name": name, "current_release": None}
+
+
+def file_of(stored: Input, *, name: str, urls: Mapping[str, str]) -> dict[str, Any]:
     """An input as Replicate shows a file."""
     return {
         "id": str(stored.pk),
@@ -188,7 +193,7 @@ def file_of(stored: Input, *, name: str, url: str) -> dict[str, Any]:
         "metadata": {},
         "created_at": in_iso_8601(stored.created_at),
         "expires_at": in_iso_8601(stored.expires_at),
-        "urls": {"get": url},
+        "urls": dict(urls),
     }
 
 

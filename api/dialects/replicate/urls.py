@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from api.dialects.replicate import views
+from api.dialects.replicate import files, views
 
 POST = ["post", "options"]  # a list is of all predictions only
 
@@ -16,9 +16,12 @@ urlpatterns = [
     path("models/<str:owner>/<str:name>/predictions", views.PredictionsView.as_view(http_method_names=POST)),
     path("models/<str:owner>/<str:name>/versions", views.VersionsView.as_view()),
     path("models/<str:owner>/<str:name>/versions/<str:version>", views.VersionsView.as_view()),
+    path("deployments", views.DeploymentsView.as_view()),
+    path("deployments/<str:owner>/<str:name>", views.DeploymentView.as_view()),
     path("deployments/<str:owner>/<str:name>/predictions", views.PredictionsView.as_view(http_method_names=POST)),
-    path("files", views.FilesView.as_view()),
-    path("files/<uuid:pk>", views.FileView.as_view(), name="replicate-file"),
+    path("files", files.FilesView.as_view()),
+    path("files/<uuid:pk>", files.FileView.as_view(), name="replicate-file"),
+    path("files/<uuid:pk>/download", files.DownloadView.as_view(), name="replicate-download"),
     path("webhooks/default/secret", views.WebhookSecretView.as_view()),
     path("account", views.AccountView.as_view()),
     path("<path:anything>", views.NothingHere.as_view()),

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -15,31 +16,31 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from rest_framework.exceptions import APIException, PermissionDenied
-from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from api.authentication import credential_of, user_of
+from api.authentication import authenticate_again, credential_of, user_of
 from api.body import body_of
 from api.dialects import view
 from api.dialects.files import address_of, link_to
+from api.dialects.parser import PicturesInJSON
 from api.dialects.replicate import translate
-from api.dialects.replicate.schema import FileRequest, PredictionRequest
-from api.dialects.watching import watch
-from api.generations.images import StoredImageView, read
+from api.dialects.replicate.schema import PredictionRequest
+from api.dialects.watching import seat_for, watch
+from api.generations.images import read
 from api.generations.pagination import NewestFirst
-from api.headers import cancel_after_seconds, preference
+from api.headers import cancel_after_seconds, idempotency_key, preference
 from api.held import HeldResponse
 from api.models import Scope
 from api.threads import in_thread
-from generation import inputs, operations
+from generation import operations
 from generation.errors import AlreadyFinished, InvalidParameters
 from generation.events.event import Kind
+from generation.events.seats import Seat
 from generation.events.waiting import wait_until_finished
 from generation.lifecycle import Status
-from generation.models import DiffusionModel, Generation, Image, Input, WebhookAccount, WebhookEvent
+from generation.models import DiffusionModel, Generation, Image, WebhookAccount, WebhookEvent
 from generation.models.webhook import Kind as Told
-from generation.sources import Upload
 
 STREAM_SECONDS = 3600
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -48,6 +49,7 @@ STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 class ReplicateView(view.DialectView):
     """Errors as `{title, detail, status, invalid_fields}`."""
 
+    parser_classes: list[Any] = [PicturesInJSON]
     error_of = staticmethod(translate.error_of)
 
     def handle_exception(self, error: Exception) -> Response:
@@ -82,6 +84,7 @@ class PredictionsView(ReplicateView):
             raise InvalidParameters({"version": "Name a model, as 'pictor/<slug>' or '<slug>'."})
         wishes = translate.wishes_of(body["input"], slug=slug)
         terms = translate.terms_of(body, deadline_seconds=cancel_after_seconds(request), address=address_of(request))
+        terms = replace(terms, idempotency_key=idempotency_key(request))
         generation = operations.submit(wishes, owner=user_of(request), credential=credential_of(request), terms=terms)
         return answer(request, generation)
 
@@ -110,10 +113,12 @@ class CancelView(ReplicateView):
 class StreamView(ReplicateView):
     """`predictions/{id}/stream`."""
 
+    http_method_names = ["get", "options"]  # a HEAD would hold the stream open
+
     def get(self, request: Request, pk: UUID) -> HttpResponseBase:
         """Open a stream of logs, output and the end."""
         generation = get_object_or_404(own(request), pk=pk)
-        events = stream(generation, request)
+        events = stream(generation, request, seat=seat_for(request))
         return StreamingHttpResponse(events, content_type="text/event-stream", headers=STREAM_HEADERS)
 
 
@@ -143,27 +148,22 @@ class VersionsView(ReplicateView):
         return Response(found | {"id": version} if version else {"previous": None, "next": None, "results": [found]})
 
 
-class FilesView(ReplicateView):
-    """`files`."""
+class DeploymentsView(ReplicateView):
+    """`deployments`."""
 
-    parser_classes = [MultiPartParser]
-
-    def post(self, request: Request) -> Response:
-        """Take in a picture."""
-        serializer = FileRequest(data=body_of(request))
-        serializer.is_valid(raise_exception=True)
-        file = serializer.validated_data["content"]
-        stored = inputs.upload(Upload(file.read()), owner=user_of(request))
-        url = address_of(request) + reverse("replicate-file", args=[stored.pk])
-        return Response(translate.file_of(stored, name=file.name, url=url), status=201)
+    def get(self, request: Request) -> Response:
+        """All enabled models."""
+        slugs = DiffusionModel.objects.enabled().values_list("slug", flat=True)
+        found = [translate.deployment_of(translate.OWNER, slug) for slug in slugs]
+        return Response({"previous": None, "next": None, "results": found})
 
 
-class FileView(StoredImageView[Input], ReplicateView):
-    """`files/{id}`: the picture itself, for its owner."""
+class DeploymentView(ReplicateView):
+    """`deployments/{owner}/{name}`."""
 
-    def find(self, request: Request, pk: UUID) -> Input:
-        """The input."""
-        return get_object_or_404(Input.objects.usable().filter(owner=user_of(request).pk), pk=pk)
+    def get(self, request: Request, owner: str, name: str) -> Response:
+        """One enabled model, whoever its owner is said to be."""
+        return Response(translate.deployment_of(owner, find_model(name).slug))
 
 
 class WebhookSecretView(ReplicateView):
@@ -242,7 +242,7 @@ def answer(request: Request, generation: Generation) -> HttpResponseBase:
             current = await in_thread(partial(look_again, generation, request))
             if not has_ended:
                 current["status"], held.status_code = translate.STATUSES[Status.QUEUED], 202
-            held.content = json.dumps(current).encode()
+            held.content = await in_thread(lambda: json.dumps(current).encode())  # megabytes, with images in it
 
     return HeldResponse(json.dumps(body).encode(), settle=settle, status=201, content_type="application/json")
 
@@ -252,7 +252,7 @@ def look_again(generation: Generation, request: Request) -> dict[str, Any]:
     return shown(Generation.objects.select_related("model").get(pk=generation.pk), request)
 
 
-async def stream(generation: Generation, request: Request) -> AsyncIterator[bytes]:
+async def stream(generation: Generation, request: Request, *, seat: Seat | None) -> AsyncIterator[bytes]:
     """Logs while it runs, then each output or the error, then `done`."""
     number = 0
 
@@ -262,12 +262,19 @@ async def stream(generation: Generation, request: Request) -> AsyncIterator[byte
         lines = "".join(f"data: {line}\n" for line in data.splitlines() or [""])
         return f"event: {kind}\nid: {generation.pk}:{number}\n{lines}\n".encode()
 
-    async for happening in watch(generation, seconds=STREAM_SECONDS):
+    def look() -> dict[str, Any]:
+        authenticate_again(request)
+        return look_again(generation, request)
+
+    async for happening in watch(generation, seconds=STREAM_SECONDS, seat=seat):
         if happening.kind is None:
             yield b": still here\n\n"
         elif happening.kind == Kind.PROGRESS and happening.data:
             yield frame("logs", translate.progress_line(happening.data["step"], happening.data["total"]))
-    end = await in_thread(partial(look_again, generation, request))
+    try:
+        end = await in_thread(look)
+    except (APIException, ObjectDoesNotExist, Error):  # revoked, deleted, or nobody knows
+        return
     if end["completed_at"] is None:  # this process stops, or an hour is over: there is no end to tell
         return
     for output in end["output"] or ():
