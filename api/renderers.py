@@ -41,7 +41,7 @@ class PageRenderer(BrowsableAPIRenderer):
         context = super().get_context(data, accepted_media_type, renderer_context)
         view, response = renderer_context["view"], renderer_context["response"]
         if response.exception:
-            return context | {"problem": data}
+            return context | {"problem": data, "delete_form": None}
         if getattr(view, "basename", None) != "generation":
             return context
         if view.action == "retrieve":

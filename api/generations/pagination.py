@@ -9,6 +9,7 @@ from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 
 ASK_AGAIN_AFTER_SECONDS = "1"
+EXAMPLE_OF_A_PAGE = "https://pictor.example.org/api/generations/?cursor=cD0wMWEyMTU4Yw%3D%3D"
 PAGE_SIZE = re.compile(r"[0-9]{1,9}")
 
 
@@ -35,6 +36,13 @@ class NewestFirst(CursorPagination):
         cursor["schema"] |= {"pattern": r"^[^\x00]*$"}
         size["schema"] |= {"minimum": 1, "maximum": self.max_page_size, "default": self.page_size}
         return [cursor, size]
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """What a page looks like; links in the example are like ours."""
+        described = super().get_paginated_response_schema(schema)
+        for name in ("next", "previous"):
+            described["properties"][name]["example"] = EXAMPLE_OF_A_PAGE
+        return described
 
     def decode_cursor(self, request: Request) -> Any:
         """The cursor that the request names, if any; raises NotFound for one that was made up."""

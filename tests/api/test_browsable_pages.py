@@ -46,6 +46,32 @@ def test_every_page_has_our_look_and_no_inline_script(browser_client, model):
         assert re.findall(r"<[^>]+\son\w+=", html) == []
 
 
+@pytest.mark.parametrize(
+    ("place", "title"),
+    [
+        ("/api/", "API"),
+        (LIST, "Generations"),
+        ("/api/batches/", "Batches"),
+        ("/api/models/", "Diffusion models"),
+        (f"/api/models/{factories.SHIPPED}/", "Diffusion model"),
+        ("/api/webhook-secret/", "Webhook secret"),
+    ],
+)
+def test_every_page_says_what_it_is(browser_client, model, place, title):
+    assert f"<h1>{title}</h1>" in browser_client.get(place).content.decode()
+
+
+def test_the_pages_lead_to_the_description(browser_client):
+    assert reverse("docs") in page(browser_client, "/api/")
+
+
+def test_what_is_not_there_cannot_be_deleted(browser_client):
+    response = browser_client.get(f"{LIST}00000000-0000-0000-0000-000000000000/")
+
+    assert response.status_code == 404
+    assert "DELETE</button>" not in response.content.decode()
+
+
 def test_the_login_page_has_our_look_and_logs_in(client, user):
     html = page(client, "/api/auth/login/")
 
