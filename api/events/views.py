@@ -5,7 +5,7 @@ from uuid import UUID
 
 from asgiref.sync import async_to_sync
 from django.core.handlers.asgi import ASGIRequest
-from django.db.models import QuerySet
+from django.db.models import QuerySet, prefetch_related_objects
 from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from rest_framework.generics import get_object_or_404
@@ -135,5 +135,6 @@ def look_at_all(request: Request) -> View:
     unfinished = Generation.objects.owned_by(user_of(request)).unfinished()
     oldest = list(unfinished.select_related("model").order_by("arrival")[:MOST_IN_A_SNAPSHOT])
     set_positions(oldest)
+    prefetch_related_objects([one for one in oldest if one.has_inputs], "inputs")
     shown = [GenerationSerializer(generation, context={"request": request}).data for generation in oldest]
     return View({"generations": shown, "count": unfinished.count()})

@@ -6,8 +6,13 @@ from contextlib import ExitStack, suppress
 
 import httpx
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from rest_framework.request import Request
+from rest_framework.test import APIRequestFactory
 
 from api.events import stream as stream_module
+from api.events.views import look_at_all
 from api.models import ApiKey, Scope
 from generation import operations
 from generation.events import hub as hub_module
@@ -15,7 +20,7 @@ from generation.events import listener as listener_module
 from generation.events.event import Event, Kind, status_event
 from generation.events.publisher import publisher, tell
 from generation.lifecycle import Status
-from generation.models import Generation
+from generation.models import Generation, GenerationInput, Role
 from tests import factories
 from tests.serving import opened, serving
 
@@ -167,6 +172,24 @@ def test_all_of_mine_are_in_one_stream(address, headers_of, user, stranger):
     assert [shown["id"] for shown in first.data["generations"]] == [str(generation.pk) for generation in mine]
     assert first.data["count"] == 2
     assert [event.data["generation"] for event in ends] == [str(generation.pk) for generation in mine]
+
+
+def test_a_snapshot_costs_the_same_number_of_queries_however_many_it_shows(user):
+    key, _ = ApiKey.objects.create(user=user, name="test")
+    request = Request(APIRequestFactory().get("/api/events/"))
+    request.user, request.auth = user, key
+    costs = []
+    for _ in range(2):
+        for _ in range(3):
+            generation = factories.make_generation(owner=user, has_inputs=True)
+            stored = factories.make_input(owner=user)
+            GenerationInput.objects.create(generation=generation, role=Role.IMAGE, input=stored, sha256=stored.sha256)
+        look_at_all(request)  # what is known for a second costs nothing the next time
+        with CaptureQueriesContext(connection) as queries:
+            look_at_all(request)
+        costs.append(len(queries))
+
+    assert costs[0] == costs[1]
 
 
 def test_nobody_hears_of_other_generations_in_the_stream_of_one(address, headers_of, user):

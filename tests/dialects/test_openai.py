@@ -1,5 +1,6 @@
 """OpenAI's own client, unmodified, against a running service."""
 
+import asyncio
 import io
 import json
 import threading
@@ -79,6 +80,27 @@ def test_a_url_leads_to_the_picture_without_a_key(client):
     assert (fetched.status_code, fetched.headers["content-type"]) == (200, "image/png")
     broken = response.data[0].url.replace("/files/", "/files/x")
     assert httpx.get(broken, trust_env=False).status_code == 404
+
+
+def test_the_client_that_does_not_block_works_too(service):
+    async def generate() -> tuple[Image.Image, list[str]]:
+        async with httpx.AsyncClient(trust_env=False) as http:
+            client = openai.AsyncOpenAI(base_url=f"{service.address}/openai/v1", api_key=service.key, http_client=http)
+            response = await client.images.generate(prompt="a red apple", **SMALL)
+            stream = await client.images.generate(prompt="a red apple", stream=True, **SMALL)
+            return picture(response.data[0]), [event.type async for event in stream]
+
+    image, kinds = asyncio.run(generate())
+
+    assert (image.size, kinds) == ((64, 64), ["image_generation.completed"])
+
+
+def test_everything_may_be_left_to_the_service(client):
+    wishes = {"size": "auto", "quality": "auto", "background": "auto", "moderation": "auto", "n": 1}
+
+    response = client.images.generate(prompt="a red apple", output_format="jpeg", response_format="b64_json", **wishes)
+
+    assert (picture(response.data[0]).format, response.size) == ("JPEG", "256x256")
 
 
 def test_the_models_are_listed_by_their_slugs(client):
