@@ -32,6 +32,7 @@ CONFIGURATION = """
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "3xx", "401", "403", "404", "409", "416", "429", "5xx"]
 """
+LAST_REQUESTS_SECONDS = 60  # from the end of its time until it reports
 PHASES = "examples,coverage,fuzzing,stateful"
 CALLERS = ("owner", "stranger", "anonymous")
 
@@ -43,6 +44,7 @@ class Extent:
     examples: int
     minutes: float
     seed: int | None = None
+    fills_its_time: bool = False  # begins anew until its time is over, when it reports, however far it has come
 
 
 def add_keys(service: Running, *names: str) -> list[str]:
@@ -106,10 +108,11 @@ def fuzz(service: Running, *, key: str | None, schema: dict[str, Any], extent: E
             "--url", str(service.client.base_url), "--checks", "all", "--phases", PHASES,
             "--max-examples", str(extent.examples), "--no-color", "--continue-on-failure",
             *(["--generation-deterministic"] if extent.seed is None else ["--seed", str(extent.seed)]),
+            *(["--max-time", str(int(60 * extent.minutes))] if extent.fills_its_time else []),
             *(["--header", f"Authorization: Bearer {key}"] if key else []),
         ]  # fmt: skip
         environment = os.environ | {"SCHEMATHESIS_HOOKS": "tests.service.fuzzing_hooks", "PYTHONPATH": str(ROOT)}
-        seconds = 60 * extent.minutes
+        seconds = 60 * extent.minutes + LAST_REQUESTS_SECONDS
         result = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=seconds, check=False
         )
@@ -149,11 +152,11 @@ def main() -> None:
     """Start a service of its own and try for as long as is asked."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--examples", type=int, default=500, help="for each operation, caller and phase")
-    arguments.add_argument("--minutes", type=float, default=30, help="the longest that one caller may take")
+    arguments.add_argument("--minutes", type=float, default=30, help="the time that one caller takes")
     arguments.add_argument("--seed", type=int, default=None, help="another one tries other things")
     arguments.add_argument("--as", dest="callers", nargs="+", choices=CALLERS, default=list(CALLERS))
     options = arguments.parse_args()
-    extent = Extent(options.examples, options.minutes, options.seed)
+    extent = Extent(options.examples, options.minutes, options.seed, fills_its_time=True)
     with (
         tempfile.TemporaryDirectory(prefix="pictor-fuzzed-") as folder,
         running_service(Path(folder), PICTOR_MAX_WAITING_PER_USER="0") as service,
