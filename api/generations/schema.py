@@ -11,6 +11,7 @@ from drf_spectacular.utils import (
     extend_schema_view,
 )
 
+from api.generations.attempts import AttemptSerializer
 from api.generations.serializers import GenerationSerializer
 from api.generations.shapes import CancelledShape
 from api.openapi import a_problem
@@ -110,6 +111,12 @@ described = extend_schema_view(
             202: OpenApiResponse(GenerationSerializer, "It runs; its worker was asked to stop."),
         }
         | CONFLICT,
+    ),
+    attempts=extend_schema(
+        operation_id="list_attempts",
+        summary="List the attempts of a generation",
+        responses=AttemptSerializer(many=True),
+        filters=False,
     ),
     cancel_all=extend_schema(
         operation_id="cancel_generations",

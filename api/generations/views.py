@@ -15,6 +15,7 @@ from rest_framework.serializers import BaseSerializer
 
 from api.authentication import HasScope, MayChange, credential_of, oversees, user_of
 from api.body import body_of
+from api.generations.attempts import AttemptSerializer
 from api.generations.filters import GenerationFilters
 from api.generations.pagination import ASK_AGAIN_AFTER_SECONDS, NewestFirst
 from api.generations.schema import described
@@ -105,6 +106,11 @@ class GenerationViewSet(mixins.ListModelMixin, viewsets.GenericViewSet[Generatio
         generation = operations.cancel(self.get_object())
         is_over = generation.status == Status.CANCELLED
         return Response(self.shown(generation), status=status.HTTP_200_OK if is_over else status.HTTP_202_ACCEPTED)
+
+    @action(detail=True, pagination_class=None)
+    def attempts(self, request: Request, pk: str) -> Response:
+        """Its attempts, the first one first: the way that each went to the engine, and what that took."""
+        return Response(AttemptSerializer(self.get_object().attempts.all(), many=True).data)
 
     @action(detail=False, methods=["post"], url_path="cancel", url_name="cancel-all")
     def cancel_all(self, request: Request) -> Response:

@@ -86,6 +86,7 @@ MATRIX = {
     "POST api/generations/cancel/": with_a_key(200),
     "POST api/models/<slug:slug>/cancel/": Row((401, 403, 403, 200, 401, 403)),
     "POST api/generations/<uuid:pk>/retry/": owners_and_staff(202, generation=Status.FAILED),
+    "GET api/generations/<uuid:pk>/attempts/": owners_and_staff(200),
     "GET api/generations/<uuid:pk>/images/<int:index>/": owners_and_staff(200),
     "GET api/generations/<uuid:pk>/images/<int:index>/thumbnail/": owners_and_staff(200),
     "GET api/generations/<uuid:pk>/events/": owners_and_staff(503),
