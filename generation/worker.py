@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -48,6 +48,7 @@ class Worker:
         self._watches: dict[UUID, Watch] = {}
         self._runs = 0
         self._taken: Counter[str] = Counter()
+        self._lines: defaultdict[str, list[object]] = defaultdict(list)
         self._want_to_be_alone = 0
         self._has_one_alone = False
         self._lock = Lock()
@@ -69,15 +70,21 @@ class Worker:
         """Wait for one of the places that the device has for generations of `model`, and hold it for the block.
 
         What more of them took on would only wait inside of the engine, while another device might be free. The
-        model has to be in memory. Who is to be alone waits until all others have left, and nobody joins meanwhile.
+        model has to be in memory. Who is to be alone waits until all others have left, and nobody joins meanwhile; the
+        others of a model come in the order in which they have asked.
         """
+        turn: object = object()
         with self._left:
             self._want_to_be_alone += alone
-            while not self._has_room(model, alone=alone) and not self.is_draining.is_set():
+            line: list[object] = [] if alone else self._lines[model.slug]
+            line.append(turn)
+            while not (line[0] is turn and self._has_room(model, alone=alone)) and not self.is_draining.is_set():
                 self._left.wait(LOOK_AGAIN_SECONDS)
+            line.remove(turn)
             self._want_to_be_alone -= alone
             self._has_one_alone |= alone
             self._taken[model.slug] += 1
+            self._left.notify_all()  # there may be room for the next one too
         try:
             yield
         finally:

@@ -46,6 +46,22 @@ def test_others_join_as_long_as_there_is_room(worker, model):
         taker.leave()
 
 
+def test_who_has_waited_longer_comes_first(worker, model):
+    worker.runtime.at_once = 1
+    first = Taker(worker, model)
+    first.has_it.wait(10)
+    second = Taker(worker, model)
+    while not worker._lines[model.slug]:
+        pass
+
+    worker.runtime.at_once = 2  # nobody is told: second looks again only in a while
+    third = Taker(worker, model)
+
+    assert second.has_it.wait(10) and not third.has_it.is_set()
+    for taker in (first, second, third):
+        taker.leave()
+
+
 def test_who_is_to_be_alone_waits_until_the_others_have_left(worker, model):
     other = Taker(worker, model)
     other.has_it.wait(10)
