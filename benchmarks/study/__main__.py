@@ -1,11 +1,15 @@
 """The study: runs the experiments and writes docs/study.md from what they found.
 
-    .venv/bin/python -m benchmarks.study                       # all, about a quarter of an hour
+    .venv/bin/python -m benchmarks.study                       # all, about 25 minutes
     .venv/bin/python -m benchmarks.study --quick               # small figures; docs/study.md is left alone
     .venv/bin/python -m benchmarks.study --only kill rolling   # these anew, the others as the last run found them
-    python -m benchmarks.study --gpu /tmp/sd15                 # throughput on a GPU, added to what the last run found
+    .venv/bin/python -m benchmarks.study --write               # the page alone, from the figures
 
-The figures go to docs/study.json. nginx is needed, and RabbitMQ is measured where STUDY_RABBITMQ_URL names one.
+The figures go to docs/study.json. nginx is needed, and RabbitMQ is measured where STUDY_RABBITMQ_URL names one. On a
+machine with a GPU, which may be another one, throughput with a model of full size is added to that file:
+
+    python benchmarks/architectures.py sd15 /tmp/sd15
+    python -m benchmarks.study --gpu /tmp/sd15                 # about three minutes; then --write, where the file is
 """
 
 import argparse
@@ -14,24 +18,19 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
-from benchmarks.study import burst, footprint, kill, latency, machine, overload, real, report, rolling, saturation
+from benchmarks.study import machine
 from benchmarks.study.context import Context
 from benchmarks.study.processes import ROOT
 from deploy.balancer.balancer import MISSING, find_nginx
 
-EXPERIMENTS: dict[str, Callable[[Context], dict[str, Any]]] = {
-    "latency": latency.measure,
-    "saturation": saturation.measure,
-    "real": real.measure,
-    "overload": overload.measure,
-    "kill": kill.measure,
-    "rolling": rolling.measure,
-    "burst": burst.measure,
-    "footprint": footprint.measure,
+EXPERIMENTS = ("latency", "saturation", "real", "overload", "kill", "rolling", "burst", "footprint")
+# Only what runs is imported: a machine with a GPU needs neither the service's packages nor those that draw charts.
+PLACES = {name: f"benchmarks.study.{name}:measure" for name in EXPERIMENTS} | {
+    "gpu": "benchmarks.study.real:measure_on_gpu"
 }
 FIGURES = ROOT / "docs" / "study.json"
 PAGE = ROOT / "docs" / "study.md"
@@ -45,7 +44,7 @@ def main() -> None:
     arguments.add_argument("--write", action="store_true", help="only write the page anew from the figures")
     arguments.add_argument("--gpu", type=Path, metavar="FOLDER", help="measure only this, with this model on a GPU")
     options = arguments.parse_args()
-    if not options.gpu and find_nginx() is None:
+    if not options.gpu and not options.write and find_nginx() is None:
         sys.exit(MISSING)
     with tempfile.TemporaryDirectory(prefix="pictor-study-") as place:
         folder = Path(place)
@@ -59,28 +58,27 @@ def main() -> None:
                 gpu_model=options.gpu,
             )
             run(["gpu"] if options.gpu else options.only or list(EXPERIMENTS), found, context=parts, figures=figures)
+        if options.gpu:
+            print(json.dumps({"gpu": found["gpu"]}))
+            return
+        from benchmarks.study import report
+
         report.write(found, page)
         if options.quick:
             print(page.read_text())
-    print(json.dumps(summary(found)))
+    print(json.dumps(report.summary(found)))
 
 
 def run(names: list[str], found: dict[str, Any], *, context: Context, figures: Path) -> None:
     """Each experiment; what is found is kept at once, so that a failure of a later one loses nothing."""
-    about = {"machine": machine.describe(), "is_quick": context.is_quick, "has_rabbitmq": bool(context.rabbitmq)}
-    found |= about if "gpu" not in names or "machine" not in found else {}
+    if "gpu" not in names:
+        found |= {"machine": machine.describe(), "is_quick": context.is_quick, "has_rabbitmq": bool(context.rabbitmq)}
     for name in names:
+        print(f"{name} begins", file=sys.stderr, flush=True)
         started = time.monotonic()
-        found[name] = (EXPERIMENTS | {"gpu": real.measure_on_gpu})[name](context)
+        found[name] = resolve_name(PLACES[name])(context)
         figures.write_text(json.dumps(found, indent=1) + "\n")
         print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
-
-
-def summary(found: dict[str, Any]) -> dict[str, Any]:
-    """What each link adds, and how many statements hold."""
-    judged = list(report.verdicts(found))
-    added = report.added_at(found, report.LARGE) if "latency" in found else {}
-    return {"added_ms": added, "confirmed": sum(one.holds for one in judged), "statements": len(judged)}
 
 
 if __name__ == "__main__":

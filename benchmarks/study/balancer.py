@@ -10,6 +10,7 @@ from threading import local
 
 import psutil
 
+from benchmarks.study.connections import own_connection
 from benchmarks.study.ledger import LOST, OK, REFUSED, WAITING, Ledger, Request
 from benchmarks.study.processes import ROOT, Started, start
 from benchmarks.study.servers import ModelServer
@@ -36,9 +37,7 @@ class BalancerTarget:
 
     def send(self, request: Request) -> None:
         """Ask and wait."""
-        connection = getattr(self._own, "connection", None)
-        if connection is None:
-            connection = self._own.connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
+        connection = own_connection(self._own, "127.0.0.1", self.port, seconds=PATIENCE_SECONDS)
         try:
             draw(connection, self._wishes | {"seed": request.number})
         except Refused as error:

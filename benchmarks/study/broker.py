@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from pathlib import Path
 from threading import Lock, local
 from typing import Any
 
 import psutil
 
+from benchmarks.study.connections import own_connection
 from benchmarks.study.ledger import LOST, OK, REFUSED, WAITING, Ledger, Request
 from benchmarks.study.processes import tree_of
 from tests.service.running import Running, running_service
@@ -63,9 +64,7 @@ class BrokerTarget:
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """One request over this thread's own connection."""
-        connection = getattr(self._own, "connection", None)
-        if connection is None:
-            connection = self._own.connection = HTTPConnection(self._place.host, self._place.port or 80, timeout=60)
+        connection = own_connection(self._own, self._place.host, self._place.port or 80, seconds=60)
         try:
             connection.request(method, path, json.dumps(body) if body else None, self._headers)
             response = connection.getresponse()

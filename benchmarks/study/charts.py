@@ -42,12 +42,19 @@ def bars(
         for place, (name, values) in enumerate(series.items()):
             left = [group + (place - (len(series) - 1) / 2) * width for group in range(len(groups))]
             drawn = axes.bar(left, values, width * 0.92, label=name)
-            axes.bar_label(drawn, fmt=lambda value: f"{value:.3g}", fontsize=8, padding=1)
+            axes.bar_label(drawn, fmt=written, fontsize=8, padding=1)
         axes.set_xticks(range(len(groups)), groups)
+        if all(isinstance(value, int) for values in series.values() for value in values):
+            axes.yaxis.get_major_locator().set_params(integer=True)
         if is_logarithmic:
             axes.set_yscale("log")
         axes.margins(y=0.15)
         finish(figure, axes, path, title=title, unit=unit, has_legend=len(series) > 1)
+
+
+def written(value: float) -> str:
+    """Three digits, or all of a whole number."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def lines(

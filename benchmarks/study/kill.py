@@ -66,7 +66,7 @@ def row_of(target: Target, ledger: Ledger) -> dict[str, Any]:
         "name": target.name,
         "sent": len(ledger.requests),
         **ledger.counts(),
-        "repeated": target.repeated() if isinstance(target, BrokerTarget) else 0,
+        "repeated": target.repeated() if isinstance(target, BrokerTarget) else None,  # nginx does not tell
         "seconds": spread(seconds),
         "longest_seconds": round(max(seconds, default=0.0), 2),
     }

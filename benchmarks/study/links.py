@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection
 from pathlib import Path
 from threading import local
 
 import psutil
 
 from benchmarks.study.balancer import running_balancer
+from benchmarks.study.connections import own_connection
 from benchmarks.study.processes import ROOT
 from benchmarks.study.servers import TIMED, ModelServer, Work
 from deploy.balancer.client import SHIPPED, draw, wishes
@@ -21,6 +21,7 @@ from generation.runtimes.choice import Wishes, open_runtime
 from generation.runtimes.gateway.addresses import Upstream
 
 LINKS = ("native", "uds", "http", "gateway", "balancer")
+MEASURED_ON_DEVICES = ROOT / "var" / "study"  # by engines, of how many rows a forward pays off
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,15 @@ def wishes_of(name: str, servers: list[ModelServer], *, engine: str, device: str
     """What the runtime of that name needs."""
     first = servers[0] if servers else None
     address = "" if first is None else str(first.socket) if name == "uds" else first.url
-    folder = ROOT / "var" / "study"
     upstreams = tuple(Upstream("pictor", server.url) for server in servers)
-    return Wishes(device=device, folder=folder, compiles=False, engine=engine, address=address, upstreams=upstreams)
+    return Wishes(
+        device=device,
+        folder=MEASURED_ON_DEVICES,
+        compiles=False,
+        engine=engine,
+        address=address,
+        upstreams=upstreams,
+    )
 
 
 def calling(runtime: Runtime, source: ModelSource) -> Callable[[int, int, int], float]:
@@ -110,9 +117,7 @@ def through(port: int, model: Path) -> Callable[[int, int, int], float]:
     own = local()
 
     def once(size: int, steps: int, seed: int) -> float:
-        connection = getattr(own, "connection", None)
-        if connection is None:
-            connection = own.connection = HTTPConnection("127.0.0.1", port, timeout=60)
+        connection = own_connection(own, "127.0.0.1", port, seconds=60)
         sizes = {"width": size, "height": size, "num_inference_steps": steps}
         asked = wishes(f"a red apple, picture {seed}", folder=model, seed=seed, **sizes)
         return draw(connection, asked).pipeline_seconds

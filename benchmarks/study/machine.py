@@ -4,8 +4,10 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
@@ -22,9 +24,16 @@ def describe() -> dict[str, object]:
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "system": system(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": dict(packages()),
         "nginx": said_by("nginx", "-v"),
     }
+
+
+def packages() -> Iterator[tuple[str, str]]:
+    """Those that are there, with their versions."""
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            yield name, version(name)
 
 
 def processor() -> str:

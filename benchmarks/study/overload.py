@@ -44,12 +44,15 @@ def overload(target: Target, *, seconds: float) -> dict[str, Any]:
     waiting = target.waiting(ledger)
     drain(target, ledger, samples, patience_seconds=4 * seconds + 30)
     counts = ledger.counts()
+    ends = [request.ended_at for request in ledger.succeeded() if request.ended_at is not None]
+    took = max(ends, default=0.0) - ledger.requests[0].sent_at
     return {
         "name": target.name,
         "sent": len(ledger.requests),
         "accepted": len(ledger.requests) - counts["refused"],
         "waiting_at_the_end": waiting,
         **counts,
+        "per_second": round(len(ends) / took, 2) if ends else 0.0,
         "seconds": spread(ledger.seconds()),
         "overtaken": ledger.overtaken(at_once=SERVERS * SECOND.at_once),
         "samples": [[round(sample.seconds, 1), sample.waiting] for sample in samples],

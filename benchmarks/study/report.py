@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.study import charts
-from benchmarks.study.verdicts import LARGE, Verdict, added_at, goals, percent, row, verdicts
+from benchmarks.study.verdicts import LARGE, Verdict, added_at, goals, goals_on_gpu, percent, row, verdicts
 
 Section = Callable[[dict[str, Any], Path], Iterator[str]]
 
@@ -19,7 +19,7 @@ servers ([`deploy/balancer/`](../deploy/balancer/)). A design study made stateme
 written by a script from one run, and says which of them the figures confirm:
 
 ```sh
-make study            # all of it, about a quarter of an hour
+make study            # all of it, about 25 minutes
 make study QUICK=1    # the same in small; its figures are rough
 ```
 
@@ -35,8 +35,8 @@ def write(found: dict[str, Any], place: Path) -> None:
     sections: dict[str, Section] = {
         "latency": latency,
         "saturation": saturation,
-        "real": real,
-        "gpu": gpu,
+        "real": with_the_shipped_model,
+        "gpu": with_a_model_of_full_size,
         "overload": overload,
         "kill": kill,
         "rolling": rolling,
@@ -50,17 +50,31 @@ def write(found: dict[str, Any], place: Path) -> None:
     place.write_text("\n\n".join(map(wrapped, parts)) + "\n")
 
 
+def summary(found: dict[str, Any]) -> dict[str, Any]:
+    """What each link adds, and how many statements hold."""
+    judged = list(verdicts(found))
+    added = added_at(found, LARGE) if "latency" in found else {}
+    return {"added_ms": added, "confirmed": sum(one.holds for one in judged), "statements": len(judged)}
+
+
 def measured_on(found: dict[str, Any]) -> str:
     """The machine and the date."""
     machine = found["machine"]
-    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     size = "a quick run" if found["is_quick"] else "a full run"
     text = (
-        f"Measured on {machine['date']}, {size}: {machine['cores']} cores ({machine['processor']}), "
-        f"{machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']}, {packages}, "
-        f"nginx {machine['nginx'] or 'not there'}; SQLite. Clients, servers and brokers share the machine."
+        f"Measured on {machine['date']}, {size}: {in_words(machine)}, nginx {machine['nginx'] or 'not there'}; SQLite. "
+        "Clients, servers and brokers share the machine."
     )
     return text if found["has_rabbitmq"] else f"{text} {WITHOUT_RABBITMQ}"
+
+
+def in_words(machine: dict[str, Any]) -> str:
+    """A machine and its software."""
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    return (
+        f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB, {machine['system']}, "
+        f"Python {machine['python']}, {packages}"
+    )
 
 
 def judgement(found: dict[str, Any]) -> Iterator[str]:
@@ -123,7 +137,8 @@ def saturation(found: dict[str, Any], images: Path) -> Iterator[str]:
     yield "## 2. Throughput and cost"
     yield (
         f"{own['callers']} callers ask again as soon as they have their picture of {own['size']}², of "
-        f"an engine that takes a millisecond. Processor time is that of the caller and of all behind it:"
+        f"an engine that takes a millisecond; gateway and balancer have two model servers, the others one engine. "
+        f"Processor time is that of the caller and of all behind it:"
     )
     yield table(
         ("", "generations/s", "processor, ms each"),
@@ -148,16 +163,18 @@ def saturation(found: dict[str, Any], images: Path) -> Iterator[str]:
     )
 
 
-def real(found: dict[str, Any], images: Path) -> Iterator[str]:
+def with_the_shipped_model(found: dict[str, Any], images: Path) -> Iterator[str]:
     """The engine itself behind each link."""
     yield from with_a_model(found["real"])
 
 
-def gpu(found: dict[str, Any], images: Path) -> Iterator[str]:
+def with_a_model_of_full_size(found: dict[str, Any], images: Path) -> Iterator[str]:
     """The same on a GPU."""
     own = found["gpu"]
     yield from with_a_model(own)
-    yield f"Measured on {own['date']}, apart from the rest: {own['software']}."
+    machine = own["machine"]
+    yield f"Measured on {machine['date']}, on another machine than the rest: {own['device']}, {in_words(machine)}."
+    yield table(("", "Goal", "", "Measured"), [verdict_row(one) for one in goals_on_gpu(found)])
 
 
 def with_a_model(own: dict[str, Any]) -> Iterator[str]:
@@ -166,7 +183,8 @@ def with_a_model(own: dict[str, Any]) -> Iterator[str]:
     yield f"## With a model, on {own['device']}"
     yield (
         f"{own['model']}, {own['size']}², {own['steps']} steps, {own['callers']} callers with "
-        f"{own['count']} pictures in all, on {own['device']}:"
+        f"{own['count']} pictures in all, on {own['device']}. The links take turns, {own['rounds']} rounds, and the "
+        f"fastest run of each counts:"
     )
     yield table(
         ("", "pictures/s", "beside native"),
@@ -197,7 +215,7 @@ def overload(found: dict[str, Any], images: Path) -> Iterator[str]:
         'many. "Out of order" are pictures that came after more later ones than are drawn side by side:'
     )
     yield table(
-        ("", "sent", "refused", "lost", "waiting at the end", "made in the end", "seconds, p50 (p99)", "out of order"),
+        ("", "sent", "refused", "lost", "waiting at the end", "made", "made/s", "seconds, p50 (p99)", "out of order"),
         [
             (
                 one["name"],
@@ -206,6 +224,7 @@ def overload(found: dict[str, Any], images: Path) -> Iterator[str]:
                 one["lost"],
                 one["waiting_at_the_end"],
                 one["ok"],
+                f"{one['per_second']:g}",
                 f"{one['seconds']['p50']:g} ({one['seconds']['p99']:g})",
                 one["overtaken"],
             )
@@ -234,7 +253,10 @@ def kill(found: dict[str, Any], images: Path) -> Iterator[str]:
         title="After a kill in the middle of the load",
         unit="generations",
         groups=[one["name"] for one in own["rows"]],
-        series={"lost": [one["lost"] for one in own["rows"]], "drawn again": [one["repeated"] for one in own["rows"]]},
+        series={
+            "lost": [one["lost"] for one in own["rows"]],
+            "drawn again": [one["repeated"] or 0 for one in own["rows"]],
+        },
     )
     yield "## 4. A model server is killed"
     yield (
@@ -250,14 +272,14 @@ def kill(found: dict[str, Any], images: Path) -> Iterator[str]:
                 one["ok"],
                 one["refused"],
                 one["lost"],
-                one["repeated"],
+                "" if one["repeated"] is None else one["repeated"],
                 f"{one['longest_seconds']:g}",
             )
             for one in own["rows"]
         ],
     )
     yield "![Bars: lost and repeated generations by topology](images/study-kill.svg)"
-    yield "How often nginx drew something again, it does not tell."
+    yield "How often nginx had something drawn again, it does not tell."
 
 
 def rolling(found: dict[str, Any], images: Path) -> Iterator[str]:
@@ -276,7 +298,7 @@ def rolling(found: dict[str, Any], images: Path) -> Iterator[str]:
                 one["ok"],
                 one["refused"],
                 one["lost"],
-                one["repeated"],
+                "" if one["repeated"] is None else one["repeated"],
                 f"{one['seconds']['p50']:g} ({one['seconds']['p99']:g})",
             )
             for one in own["rows"]

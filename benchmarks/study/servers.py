@@ -13,7 +13,7 @@ from benchmarks.study.processes import Started, start
 from tests.ports import free_port
 
 TIMED = "benchmarks.timed_engine:TimedEngine"
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 120  # PyTorch alone may take half a minute to import from a cold disk
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,20 @@ class ModelServer:
     """One model server that can be killed and started again at the same place."""
 
     def __init__(
-        self, name: str, folder: Path, *, work: Work | None, socket: Path | None = None, device: str = "cpu"
+        self,
+        name: str,
+        folder: Path,
+        *,
+        work: Work | None,
+        socket: Path | None = None,
+        device: str = "cpu",
+        measured: Path | None = None,
+        slots: int = 0,
     ) -> None:
-        """With `work` it draws nothing and takes that time; without, it has the real engine on the device."""
+        """With `work` it draws nothing and takes that time; without, it has the real engine on the device.
+
+        What engines have `measured` on the device they find in that folder; 0 `slots` are as many as is usual.
+        """
         self.name = name
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -49,16 +60,20 @@ class ModelServer:
         self._folder = folder
         self._work = work
         self._device = device
+        self._measured = measured
+        self._slots = work.at_once if work is not None else slots
         self.started = self._start()
 
     def _start(self) -> Started:
         command = [sys.executable, "-m", "generation.runtimes.server", "--bind", f"127.0.0.1:{self.port}"]
         if self.socket is not None:
             command += ["--uds", str(self.socket)]
-        command += ["--device", self._device]
+        command += ["--device", self._device, "--slots", str(self._slots)]
+        if self._measured is not None:
+            command += ["--folder", str(self._measured)]
         environment: dict[str, str] = {}
         if self._work is not None:
-            command += ["--engine", TIMED, "--slots", str(self._work.at_once)]
+            command += ["--engine", TIMED]
             environment |= self._work.environment
         return start(self.name, command, folder=self._folder, **environment)
 
@@ -101,14 +116,17 @@ class ModelServer:
 
 
 @contextmanager
-def model_servers(folder: Path, *, count: int, work: Work | None, device: str = "cpu") -> Iterator[list[ModelServer]]:
+def model_servers(
+    folder: Path, *, count: int, work: Work | None, device: str = "cpu", measured: Path | None = None, slots: int = 0
+) -> Iterator[list[ModelServer]]:
     """So many servers for the length of the block."""
     folder.mkdir(parents=True, exist_ok=True)
-    servers = [
-        ModelServer(f"server-{number}", folder, work=work, socket=folder / f"{number}.sock", device=device)
-        for number in range(count)
-    ]
+    servers: list[ModelServer] = []
     try:
+        for number in range(count):
+            name, socket = f"server-{number}", folder / f"{number}.sock"
+            server = ModelServer(name, folder, work=work, socket=socket, device=device, measured=measured, slots=slots)
+            servers.append(server)
         for server in servers:
             server.wait()
         yield servers

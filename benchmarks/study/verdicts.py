@@ -1,13 +1,16 @@
 """What the design study said, and what the figures of a run say to it."""
 
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.study.processes import ROOT
+from deploy.balancer.client import draw
 
 LARGE = 1024  # the size of picture, in pixels, by which links are judged
 GOALS_MS = {"native": 2.0, "uds": 4.0, "http": 8.0}
+MOST_LOSS = 0.03  # of the throughput on a GPU
 RUNTIMES = ROOT / "generation" / "runtimes"
 
 
@@ -50,7 +53,8 @@ def of_balancer(found: dict[str, Any]) -> Iterator[Verdict]:
         "balancer",
         "scales badly",
         without > 0.25 * overload["sent"],
-        f"at twice the capacity {percent(without, overload['sent'])} of the requests got no picture",
+        f"at twice the capacity {percent(without, overload['sent'])} of the requests got no picture, though it made "
+        f"{overload['per_second']:g} a second of {found['overload']['per_second'] / 2:g} that its servers can",
     )
     kill, repeats = row(found["kill"], "balancer"), row(found["kill"], "balancer that repeats")
     yield Verdict(
@@ -117,12 +121,13 @@ def of_native(found: dict[str, Any]) -> Iterator[Verdict]:
 def of_http_and_uds(found: dict[str, Any]) -> Iterator[Verdict]:
     """HTTP is the simplest and pays for network and serialisation; UDS is faster and needs a protocol."""
     added = added_at(found, LARGE)
-    http, uds = lines_of("http"), lines_of("uds")
+    plain, uds = lines_in(inspect.getsource(draw)), lines_of("uds", "handshake", "frames")
     yield Verdict(
         "HTTP",
         "is the simplest",
-        http <= uds,
-        f"its client has {http} lines of code, that of the socket {uds}; curl can speak it too",
+        plain < uds,
+        f"who only wants the pixels needs {plain} lines and a library of HTTP; the client of the socket has {uds} with "
+        f"its frames. With progress, previews and cancel the one over HTTP has {lines_of('http', 'frames')}",
     )
     yield Verdict(
         "HTTP",
@@ -137,9 +142,11 @@ def of_http_and_uds(found: dict[str, Any]) -> Iterator[Verdict]:
         all(links["uds"] < links["http"] for links in by_size.values()),
         ", ".join(f"{size}²: {links['uds']:.2f} and {links['http']:.2f} ms" for size, links in by_size.items()),
     )
-    protocol = (ROOT / "docs" / "protocol.md").read_text()
-    words = len(protocol.split())
-    yield Verdict("UDS", "needs a protocol", words > 0, f"docs/protocol.md, which has {words} words")
+    frames, _, over_http = (ROOT / "docs" / "protocol.md").read_text().partition("## Over HTTP")
+    words, more = len(frames.split()), len(over_http.split())
+    yield Verdict(
+        "UDS", "needs a protocol", words > more, f"docs/protocol.md specifies it in {words} words, and HTTP in {more}"
+    )
 
 
 def of_gateway(found: dict[str, Any]) -> Iterator[Verdict]:
@@ -170,6 +177,15 @@ def goals(found: dict[str, Any]) -> Iterator[Verdict]:
         yield Verdict(link, f"adds at most {goal:g} ms at {LARGE}²", added[link] <= goal, f"{added[link]:.2f} ms")
 
 
+def goals_on_gpu(found: dict[str, Any]) -> Iterator[Verdict]:
+    """What each link may cost of the throughput of a GPU, and what it costs."""
+    speeds = {one["link"]: one["per_second"] for one in found["gpu"]["rows"]}
+    for link, speed in speeds.items():
+        if link != "native":
+            lost = 1 - speed / speeds["native"]
+            yield Verdict(link, f"costs at most {100 * MOST_LOSS:g} %", lost <= MOST_LOSS, f"{100 * lost:+.1f} %")
+
+
 def row(experiment: dict[str, Any], name: str) -> dict[str, Any]:
     """The row of that name."""
     return next(one for one in experiment["rows"] if one["name"] == name)
@@ -180,11 +196,14 @@ def added_at(found: dict[str, Any], size: int) -> dict[str, float]:
     return {one["link"]: one["p50"] for one in found["latency"]["rows"] if one["size"] == size}
 
 
-def lines_of(name: str) -> int:
-    """Lines of code of a runtime's client."""
-    files = [RUNTIMES / f"{name}.py", *sorted((RUNTIMES / name).glob("*.py"))]
-    texts = [path.read_text() for path in files if path.is_file()]
-    return sum(bool(line.strip()) for text in texts for line in text.splitlines())
+def lines_of(*modules: str) -> int:
+    """Lines of modules of the runtimes, without blank ones."""
+    return sum(lines_in((RUNTIMES / f"{module}.py").read_text()) for module in modules)
+
+
+def lines_in(text: str) -> int:
+    """Lines that are not blank."""
+    return sum(bool(line.strip()) for line in text.splitlines())
 
 
 def percent(part: float, whole: float) -> str:
