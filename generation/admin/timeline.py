@@ -79,9 +79,9 @@ def measurements(attempt: Attempt) -> Iterator[str]:
         yield f"{attempt.step} steps"
     if attempt.pipeline_seconds is not None:
         yield f"{attempt.pipeline_seconds:.2f} s in the pipeline"
-    if attempt.transfer_ms is not None:
+    if attempt.wait_ms is not None:
         ways = {"serialise": attempt.serialise_ms, "transfer": attempt.transfer_ms, "wait": attempt.wait_ms}
-        yield ", ".join(f"{value or 0:.1f} ms to {name}" for name, value in ways.items())
+        yield ", ".join(f"{value:.1f} ms to {name}" for name, value in ways.items() if value is not None)
     if attempt.store_seconds is not None:
         yield f"{attempt.store_seconds:.2f} s to store"
     if attempt.peak_memory_bytes is not None:

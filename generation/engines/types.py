@@ -105,11 +105,11 @@ class LinkCost:
     """What the way from a worker to its engine and back took beside the pipeline call, in milliseconds.
 
     `serialise` is making bytes of values and values of bytes, on both sides; `transfer` is the bytes on their way;
-    `wait` is the time in the engine, or before its door, until the pipeline could begin.
+    `wait` is the time in the engine, or before its door, until the pipeline could begin. None is what nobody tells.
     """
 
-    serialise_ms: float
-    transfer_ms: float
+    serialise_ms: float | None
+    transfer_ms: float | None
     wait_ms: float
 
 

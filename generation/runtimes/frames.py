@@ -80,6 +80,11 @@ class Prefix:
     header_length: int
     payload_length: int
 
+    @property
+    def length(self) -> int:
+        """Of all that follows."""
+        return self.header_length + self.payload_length
+
     @classmethod
     def parse(cls, data: Buffer) -> Prefix:
         """Raises BadMessage for what no frame begins with."""
@@ -105,9 +110,13 @@ class Prefix:
         return Frame(self.kind, parsed, (payload,) if len(payload) else ())
 
 
-def read_frame(fill: Callable[[memoryview], None]) -> Frame:
-    """The next frame; `fill` reads until all of a buffer is filled. Raises BadMessage, and what `fill` raises."""
-    prefix = Prefix.parse(_read(fill, PREFIX.size))
+def read_frame(fill: Callable[[memoryview], None], *, begun: bytearray | None = None) -> Frame:
+    """The next frame; `fill` reads until all of a buffer is filled. Raises BadMessage, and what `fill` raises.
+
+    `begun` are first bytes of it that have been read already.
+    """
+    first = begun or bytearray()
+    prefix = Prefix.parse(first + _read(fill, PREFIX.size - len(first)))
     return prefix.frame(_read(fill, prefix.header_length), _read(fill, prefix.payload_length))
 
 
@@ -116,7 +125,7 @@ def parse_frame(data: Buffer) -> Frame:
     view = memoryview(data)
     prefix = Prefix.parse(view[: PREFIX.size])
     rest = view[PREFIX.size :]
-    if len(rest) != prefix.header_length + prefix.payload_length:
+    if len(rest) != prefix.length:
         raise BadMessage("The frame is longer or shorter than its first bytes say.")
     return prefix.frame(rest[: prefix.header_length], rest[prefix.header_length :])
 

@@ -21,7 +21,7 @@ from generation.engines.types import (
     Progress,
 )
 from generation.runtimes.errors import BadMessage, ServerBusy, ServerFailed
-from generation.runtimes.frames import Frame, Kind
+from generation.runtimes.frames import MOST_PAYLOAD_BYTES, Frame, Kind
 
 if TYPE_CHECKING:
     from generation.engines.state import SavedState
@@ -66,14 +66,14 @@ class ServerState:
 
 @dataclass(frozen=True, slots=True)
 class ServerTimes:
-    """Seconds from a request's arrival until its result was there, and how many of them went into unpacking it."""
+    """Seconds from a request's arrival until its result was packed; how many went into unpacking and packing."""
 
     total_seconds: float
     serialise_seconds: float
 
 
 def pack_request(request: ImageRequest, resume_from: SavedState | PackedState | None = None) -> Frame:
-    """A GENERATE. Raises UnsupportedParameter for pictures that are none."""
+    """A GENERATE. Raises UnsupportedParameter for pictures that are none, or more than a frame holds."""
     header: dict[str, Any] = {name: getattr(request, name) for name in REQUEST_TYPES}
     header["model"] = asdict(request.model)
     named = list(_pictures(request))
@@ -81,6 +81,8 @@ def pack_request(request: ImageRequest, resume_from: SavedState | PackedState | 
         header["resume_from"] = {"step": resume_from.step, "total": resume_from.total}
         named.append(("state", np.frombuffer(resume_from.to_bytes(), np.uint8)))
     header["parts"] = [{"name": name, "shape": array.shape} for name, array in named]
+    if sum(array.nbytes for _, array in named) > MOST_PAYLOAD_BYTES:
+        raise UnsupportedParameter("The pictures are too large together for a model server. Send smaller ones.")
     return Frame(Kind.GENERATE, header, tuple(array.data.cast("B") for _, array in named if array.size))
 
 

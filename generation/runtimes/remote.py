@@ -6,13 +6,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from generation.engines.errors import EngineError, UnusableState
+from generation.engines.errors import DeviceLost, EngineError, UnusableState
 from generation.engines.packed_state import PackedState
 from generation.engines.types import (
     DeviceDescription,
@@ -58,8 +59,11 @@ class RemoteRuntime:
 
     @property
     def loaded(self) -> tuple[str, ...]:
-        """Slugs of the models that the server had when it was asked last."""
-        return tuple(facts.slug for facts in self.facts())
+        """Slugs of the models that were loaded through here, and that the server had when it was asked last.
+
+        Others may have loaded more there; to forget that is not for us.
+        """
+        return tuple(facts.slug for facts in self.facts() if facts.slug in self._sources)
 
     def load(self, model: ModelSource) -> None:
         """Have the model in the server's memory; one that this runtime has loaded there is believed to be there."""
@@ -91,15 +95,10 @@ class RemoteRuntime:
         frame = packing.pack_request(request, resume_from)
         packed = time.perf_counter()
         first = resume_from.step if resume_from is not None else 0
-        try:
+        with self._noting_loss():
             call = self._start(frame, on_step, Progress(step=first, total=request.num_inference_steps))
             with call:
                 last = Listener(call, on_step).listen()
-        except ServerBusy:
-            raise
-        except ServerUnavailable:
-            self._server = None  # whoever answers next has nothing in memory
-            raise
         arrived = time.perf_counter()
         made, server = packing.unpack_images(last), packing.unpack_times(last)
         serialise = packed - started + time.perf_counter() - arrived + server.serialise_seconds
@@ -119,15 +118,26 @@ class RemoteRuntime:
 
     def _look(self, kind: Kind, header: dict[str, Any] | None = None) -> packing.ServerState:
         """Ask something that the server answers with its state."""
-        try:
+        with self._noting_loss():
             server = packing.unpack_server(self._link.question(kind, header or {}))
-        except ServerUnavailable:
-            self._server = None
-            raise
         if self._server is None or self._server.instance != server.instance:
             self._sources.clear()  # another process answers: what the last one had loaded went with it
         self._server = server
         return server
+
+    @contextmanager
+    def _noting_loss(self) -> Iterator[None]:
+        """After a loss whoever answers next has nothing in memory. A server without its device is as good as lost."""
+        try:
+            yield
+        except ServerBusy:
+            raise
+        except ServerUnavailable:
+            self._server = None
+            raise
+        except DeviceLost as error:
+            self._server = None
+            raise ServerUnavailable(f"The model server at {self._link.address} ends: {error}") from error
 
     def _start(self, frame: Frame, on_step: OnStep, waiting: Progress) -> Call:
         while True:

@@ -27,7 +27,7 @@ class Connection:
     """A socket on which both sides have said hello."""
 
     def __init__(self, path: str) -> None:
-        """Raises OSError, and BadMessage for a server of another version."""
+        """Raises OSError, and BadMessage for a server of another version, or that does not want us."""
         self.sock = socket.socket(socket.AF_UNIX)
         try:
             self.sock.settimeout(QUESTION_SECONDS)
@@ -35,6 +35,8 @@ class Connection:
             self.sock.sendall(HELLO)
             answer = bytearray(len(HELLO))
             self.fill(memoryview(answer))
+            if answer[0] == Kind.ERROR:
+                raise packing.unpack_error(self.read(begun=answer).header)
             check_hello(answer)
         except BaseException:
             self.sock.close()
@@ -45,9 +47,9 @@ class Connection:
         for part in frame.buffers():
             self.sock.sendall(part)
 
-    def read(self) -> Frame:
-        """The next frame."""
-        return read_frame(self.fill)
+    def read(self, *, begun: bytearray | None = None) -> Frame:
+        """The next frame, of which the first bytes may have been read already."""
+        return read_frame(self.fill, begun=begun)
 
     def fill(self, buffer: memoryview) -> None:
         """Read until all of the buffer is filled."""

@@ -109,6 +109,17 @@ def test_who_hangs_up_without_having_seen_a_frame_cancels(server, runtime):
     wait_until_free(runtime)
 
 
+def test_who_hangs_up_in_the_middle_of_a_stream_cancels(server, runtime):
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_SECONDS)
+    headers = GUARDED | {"Accept": FRAMES}
+    connection.request("POST", "/v1/generations", generation_json(num_inference_steps=LONG), headers)
+    assert connection.getresponse().read(16)
+
+    connection.close()
+
+    wait_until_free(runtime)
+
+
 def test_a_full_server_answers_503_and_when_to_come_again(server, runtime):
     entered, leave = threading.Event(), threading.Event()
 
@@ -139,12 +150,33 @@ def test_without_the_token_only_the_health_is_told(server):
         HttpRuntime(server.url).describe()
 
 
-def test_metrics_count_what_was_drawn(server, runtime):
-    runtime.generate(make_request(), on_step=ignore)
+def metrics_of(server: ServerProcess) -> dict[str, float]:
+    """What the server counts, by name and labels."""
+    lines = ask(server, "GET", "/metrics")[2].decode().splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
 
-    text = ask(server, "GET", "/metrics")[2].decode()
 
-    assert 'pictor_generations_total{outcome="drawn"}' in text and "pictor_slots 1.0" in text
+def test_metrics_count_what_was_drawn_stopped_and_refused(tmp_path):
+    with server_process(tmp_path, "--engine", TIMED, "--slots", "1", PICTOR_RUNTIME_TOKEN=TOKEN) as server:
+        runtime = HttpRuntime(server.url, token=TOKEN, waits_when_full=False)
+
+        def be_refused_and_leave(progress: Progress) -> None:
+            with pytest.raises(ServerBusy):
+                runtime.generate(make_request(), on_step=ignore)
+            assert metrics_of(server)["pictor_in_flight"] == 1
+            raise Enough
+
+        runtime.generate(make_request(num_images=2), on_step=ignore)
+        with pytest.raises(Enough):
+            runtime.generate(make_request(num_inference_steps=LONG), on_step=be_refused_and_leave)
+        counted = metrics_of(server)
+        runtime.close()
+
+    assert counted['pictor_generations_total{outcome="drawn"}'] == 1
+    assert counted['pictor_generations_total{outcome="stopped"}'] == 1
+    assert (counted["pictor_images_total"], counted["pictor_refused_total"]) == (2, 1)
+    assert (counted["pictor_pipeline_seconds_count"], counted["pictor_in_flight"]) == (1, 0)
+    assert (counted["pictor_slots"], counted["pictor_models_loaded"]) == (1, 1)
 
 
 @pytest.mark.parametrize(

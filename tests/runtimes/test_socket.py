@@ -12,7 +12,6 @@ from generation.runtimes import packing
 from generation.runtimes.errors import BadMessage, ServerUnavailable
 from generation.runtimes.frames import PREFIX, Frame, Kind
 from generation.runtimes.handshake import HELLO, HELLO_FORMAT, MAGIC
-from generation.runtimes.server.sockets import check_peer
 from generation.runtimes.uds import Connection, UdsRuntime
 from tests.engines.models import SHIPPED, ignore, make_request
 from tests.runtimes.serving import TIMED, ServerProcess, server_process
@@ -178,6 +177,29 @@ def test_what_is_asked_while_a_generation_runs_ends_it(server, connection):
     assert_serves(server)
 
 
+def test_who_says_what_is_out_of_turn_is_told_so(connection):
+    connection.send(packing.pack_request(make_request(num_inference_steps=100_000)))
+    assert connection.read().kind == Kind.PROGRESS
+
+    connection.send(Frame(Kind.DESCRIBE))
+
+    *_, last = frames_on(connection)
+    assert last.kind == Kind.ERROR and last.header["code"] == BadMessage.code
+
+
+def test_a_wish_that_comes_in_pieces_around_the_end_of_a_generation_is_read_whole(connection):
+    connection.send(packing.pack_request(make_request(num_inference_steps=20)))
+    assert connection.read().kind == Kind.PROGRESS
+    connection.sock.sendall(prefix(Kind.CANCEL, header=2))
+    while not connection.read().kind.is_last:
+        pass
+
+    connection.sock.sendall(b"{}")
+    connection.send(Frame(Kind.DESCRIBE))
+
+    assert connection.read().kind == Kind.ANSWER
+
+
 def test_wishes_after_the_end_are_taken_and_come_to_nothing(connection):
     for kind in (Kind.CANCEL, Kind.PREVIEW, Kind.SAVE):
         connection.send(Frame(kind))
@@ -191,19 +213,6 @@ def test_who_hangs_up_in_the_middle_of_a_frame_hurts_nobody(server, connection):
     connection.sock.close()
 
     assert_serves(server)
-
-
-def test_only_its_own_user_may_connect_unless_others_are_named(server):
-    assert os.stat(server.socket).st_mode & 0o077 == 0
-
-
-def test_a_process_of_a_user_who_is_not_allowed_is_told_to_leave():
-    ours, theirs = socket.socketpair(socket.AF_UNIX)
-
-    with ours, theirs:
-        check_peer(ours, allowed={os.getuid()})
-        with pytest.raises(BadMessage, match=f"user {os.getuid()} may not connect"):
-            check_peer(ours, allowed={os.getuid() + 1})
 
 
 def test_a_server_of_another_version_is_refused_by_the_client(tmp_path):

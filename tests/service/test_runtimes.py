@@ -2,25 +2,47 @@
 
 import os
 import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.runtimes.serving import server_process
 from tests.service.conftest import QUICK, database_of_its_own
 from tests.service.running import LONG, Running, running_service
 
 
-@pytest.fixture(scope="module", params=["http", "uds"])
-def remote_service(request, tmp_path_factory):
+@dataclass
+class Remote:
+    """A service, and the server that its worker calls; `kill` brings that back where nobody else does."""
+
+    service: Running
+    server_pid: Callable[[], int]
+    kill: Callable[[], None]
+
+
+@pytest.fixture(scope="module", params=["http", "uds", "gateway"])
+def remote(request, tmp_path_factory) -> Iterator[Remote]:
     """One CPU device, its engine in a model server."""
-    settings = QUICK | {"PICTOR_RUNTIME": request.param, "PICTOR_CPU_SLOTS": "2"}
-    name = f"remote_{request.param}"
-    with running_service(tmp_path_factory.mktemp(name), **settings, **database_of_its_own(name)) as running:
-        yield running
+    folder, name = tmp_path_factory.mktemp(request.param), f"remote_{request.param}"
+    settings = QUICK | {"PICTOR_RUNTIME": request.param, "PICTOR_CPU_SLOTS": "2"} | database_of_its_own(name)
+    if request.param != "gateway":
+        with running_service(folder, **settings) as service:
+            yield Remote(service, lambda: sidecar_of(service), lambda: os.kill(sidecar_of(service), signal.SIGKILL))
+        return
+    with server_process(folder, "--device", "cpu") as server:
+
+        def kill() -> None:
+            server.kill()
+            server.start()
+
+        with running_service(folder, PICTOR_GATEWAY_UPSTREAMS=server.url, **settings) as service:
+            yield Remote(service, lambda: server.process.pid, kill)
 
 
-def server_pid(service: Running) -> int:
-    """The model server of this service."""
+def sidecar_of(service: Running) -> int:
+    """The model server that this service has started."""
     ours = f"PICTOR_DATA_DIR={service.environment['PICTOR_DATA_DIR']}".encode()
     for place in Path("/proc").glob("[0-9]*"):
         try:
@@ -43,35 +65,39 @@ def is_drawing(seen: dict) -> bool:
     return seen["progress"]["step"] > 0
 
 
-def test_a_picture_is_made_by_a_worker_without_torch_and_says_which_way_it_went(remote_service):
-    generation = remote_service.finish()
+def test_a_picture_is_made_by_a_worker_without_torch_and_says_which_way_it_went(remote):
+    service = remote.service
 
-    fields = '"runtime", "serialise_ms", "transfer_ms", "wait_ms"'
-    attempt = remote_service.ask(f"list(Attempt.objects.filter(generation={generation['id']!r}).values({fields}))[0]")
+    generation = service.finish()
+
+    [attempt] = service.client.get(f"{generation['links']['self']}attempts/").json()
     assert generation["error"] is None
-    assert attempt.pop("runtime") == remote_service.environment["PICTOR_RUNTIME"]
-    assert all(value >= 0 for value in attempt.values())
-    assert not has_torch(remote_service.worker_pid("cpu0")) and has_torch(server_pid(remote_service))
+    assert attempt["runtime"] == service.environment["PICTOR_RUNTIME"]
+    assert all(attempt[name] >= 0 for name in ("serialise_ms", "transfer_ms", "wait_ms", "pipeline_seconds"))
+    assert not has_torch(service.worker_pid("cpu0")) and has_torch(remote.server_pid())
 
 
-def test_a_cancel_stops_the_model_server_too(remote_service):
-    generation = remote_service.submit(**LONG)
-    remote_service.wait(generation, until=is_drawing)
+def test_a_cancel_stops_the_model_server_too(remote):
+    service = remote.service
+    generation = service.submit(**LONG)
+    service.wait(generation, until=is_drawing)
 
-    remote_service.client.post(generation["links"]["cancel"])
+    service.client.post(generation["links"]["cancel"])
 
-    cancelled = remote_service.wait(generation)
-    assert cancelled["finished_at"] and remote_service.finish()["error"] is None
+    assert service.wait(generation)["status"] == "cancelled"
+    assert service.finish()["error"] is None
 
 
-def test_what_a_killed_model_server_was_drawing_is_drawn_by_the_next_one(remote_service):
-    generation = remote_service.submit(**LONG | {"num_inference_steps": 40})
-    remote_service.wait(generation, until=is_drawing)
-    worker = remote_service.worker_pid("cpu0")
+def test_what_a_killed_model_server_was_drawing_is_drawn_by_the_next_one(remote):
+    service = remote.service
+    both = [service.submit(**LONG | {"num_inference_steps": 30}, seed=seed) for seed in (1, 2)]
+    for generation in both:
+        service.wait(generation, until=is_drawing)
+    worker = service.worker_pid("cpu0")
 
-    os.kill(server_pid(remote_service), signal.SIGKILL)
+    remote.kill()
 
-    drawn = remote_service.wait(generation)
-    assert drawn["error"] is None
-    assert [attempt["outcome"] for attempt in remote_service.attempts(generation)] == ["lost", "succeeded"]
-    assert remote_service.worker_pid("cpu0") == worker
+    for generation in both:
+        assert service.wait(generation)["error"] is None
+        assert [attempt["outcome"] for attempt in service.attempts(generation)] == ["lost", "succeeded"]
+    assert service.worker_pid("cpu0") == worker

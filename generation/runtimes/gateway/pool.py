@@ -98,7 +98,8 @@ class Pool:
         """The member that has least to do of those that have the model, `besides` some; waits while all are busy.
 
         Raises the model's fault if no member can have it, and ServerUnavailable, which is `cause` if there is one, if
-        none has been well for `patience_seconds`. What `while_waiting`, called all the while, raises ends the wait.
+        none has been well for `patience_seconds`, or none is left. What `while_waiting`, called all the while, raises
+        ends the wait.
         """
         nobody = cause or ServerUnavailable("None of the servers answers. Look after them; it is tried again.")
         member = self._wait_for(model, besides, patience_seconds, while_waiting, nobody)
@@ -141,6 +142,8 @@ class Pool:
         nobody: ServerUnavailable,
     ) -> Member:
         gives_up_at = time.monotonic() + patience_seconds
+        if all(member in besides for member in self.members):
+            raise nobody
         while True:
             with self._changed:
                 is_coming = self._bring(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from generation.engines.types import (
     DeviceDescription,
     GeneratedImages,
     ImageRequest,
+    LinkCost,
     ModelFacts,
     ModelSource,
     OnStep,
@@ -93,6 +95,7 @@ class GatewayRuntime:
 
         Raises EngineError; ServerUnavailable when servers were lost, or there was none.
         """
+        asked_at = time.perf_counter()
         step = Steps(on_step, total=request.num_inference_steps)
         lost: list[Member] = []
         cause: ServerUnavailable | None = None
@@ -104,8 +107,9 @@ class GatewayRuntime:
                 while_waiting=step.wait,
                 cause=cause,
             ) as member:
+                waited = time.perf_counter() - asked_at
                 try:
-                    return member.runtime.generate(request, on_step=step, resume_from=resume_from)
+                    return with_wait(member.runtime.generate(request, on_step=step, resume_from=resume_from), waited)
                 except ServerBusy:
                     self._pool.note_refusal(member)
                 except ServerUnavailable as error:
@@ -121,6 +125,12 @@ class GatewayRuntime:
         self._pool.close()
         for member in self._pool.members:
             member.runtime.close()
+
+
+def with_wait(made: GeneratedImages, seconds: float) -> GeneratedImages:
+    """With the time that went by before the last server was asked; where that tells no more, only this is known."""
+    cost = made.cost or LinkCost(serialise_ms=None, transfer_ms=None, wait_ms=0.0)
+    return replace(made, cost=replace(cost, wait_ms=cost.wait_ms + 1000 * seconds))
 
 
 class Steps:

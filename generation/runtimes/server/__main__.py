@@ -68,7 +68,6 @@ async def serve(options: argparse.Namespace) -> None:
     stopped = asyncio.create_task(told_to_stop.wait())
     logger.info("%s serves on %s.", options.device, " and ".join(str(o) for o in (options.bind, options.uds) if o))
     await asyncio.wait({stopped, *servers}, return_when=asyncio.FIRST_COMPLETED)
-    hangs.cancel()
     stopped.cancel()
     await host.drain(within_seconds=options.grace_seconds)
     if sockets is not None:
@@ -76,7 +75,8 @@ async def serve(options: argparse.Namespace) -> None:
     if web is not None:
         web.should_exit = True
     await asyncio.gather(*servers)
-    host.close()
+    await asyncio.to_thread(host.close)  # what hangs is still looked for
+    hangs.cancel()
 
 
 def web_server(host: Host, bind: str) -> uvicorn.Server:

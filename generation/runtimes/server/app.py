@@ -19,13 +19,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from generation.engines.errors import EngineError
 from generation.runtimes import packing
 from generation.runtimes.errors import BadMessage, ServerBusy
-from generation.runtimes.frames import Frame, Kind, parse_frame
+from generation.runtimes.frames import MOST_HEADER_BYTES, MOST_PAYLOAD_BYTES, PREFIX, Frame, Kind, parse_frame
 from generation.runtimes.server.host import Host
 from generation.runtimes.server.job import Job
 
 FRAMES = "application/vnd.pictor.frames"
 PIXELS = "application/octet-stream"
-MOST_BODY_BYTES = 256 * 1024**2
+MOST_BODY_BYTES = PREFIX.size + MOST_HEADER_BYTES + MOST_PAYLOAD_BYTES  # one frame
 STATUS = {
     "bad_message": 400,
     "model_unavailable": 404,
@@ -122,7 +122,7 @@ async def ask(request: Request) -> Response:
     return Response(status_code=202)
 
 
-async def body_of(request: Request) -> bytes:
+async def body_of(request: Request) -> bytearray:
     """The whole body. Raises BadMessage for one that is too large."""
     too_large = BadMessage(f"The body has more than {MOST_BODY_BYTES} bytes.")
     if int(request.headers.get("content-length", 0)) > MOST_BODY_BYTES:  # a number: the parser of HTTP has looked
@@ -135,10 +135,10 @@ async def body_of(request: Request) -> bytes:
                 raise too_large
     except ClientDisconnect as error:
         raise BadMessage("The body ended early.") from error
-    return bytes(body)
+    return body
 
 
-def parse_json(body: bytes) -> dict[str, Any]:
+def parse_json(body: bytearray) -> dict[str, Any]:
     """A body in JSON. Raises BadMessage."""
     try:
         parsed = json.loads(body)

@@ -41,7 +41,8 @@ class Host:
         self.instance = uuid4().hex
         self.metrics = Metrics(self)
         self.jobs: dict[str, Job] = {}
-        self.is_stopping = False
+        self.is_stopping = False  # it takes nothing new
+        self.is_stopped = False  # and nothing runs any more
         self._drawing = ThreadPoolExecutor(slots, thread_name_prefix="generation")
         self._managing = ThreadPoolExecutor(THREADS_FOR_MODELS, thread_name_prefix="models")
 
@@ -80,13 +81,14 @@ class Host:
         return job
 
     async def drain(self, *, within_seconds: float) -> None:
-        """Take nothing new, and wait for what runs; what is not done in time is cancelled at its next step."""
+        """Take nothing new, and wait for what runs; what is not done in time is given up at its next step."""
         self.is_stopping = True
         deadline = time.monotonic() + within_seconds
         while self.jobs and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
         for job in self.jobs.values():
-            job.is_cancelled = True
+            job.give_up()
+        self.is_stopped = True
 
     def close(self) -> None:
         """Wait for the threads, and forget all models."""
@@ -120,8 +122,16 @@ class Host:
         del self.jobs[job.id]
         self.metrics.note(outcome)
         if isinstance(outcome, DeviceLost):
-            logger.critical("The device has failed: %s Ending, to be started anew.", outcome)
-            os.kill(os.getpid(), signal.SIGTERM)
+            self._end(outcome)
 
     async def _manage(self, work: Callable[[], Answer]) -> Answer:
-        return await asyncio.get_running_loop().run_in_executor(self._managing, work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._managing, work)
+        except DeviceLost as error:
+            self._end(error)
+            raise
+
+    def _end(self, error: DeviceLost) -> None:
+        """End this process politely: only a new one can use the device again."""
+        logger.critical("The device has failed: %s Ending, to be started anew.", error)
+        os.kill(os.getpid(), signal.SIGTERM)

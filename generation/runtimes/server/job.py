@@ -6,12 +6,16 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from uuid import uuid4
+
+import numpy as np
 
 from generation.engines.errors import EngineError
 from generation.engines.packed_state import PackedState
 from generation.engines.types import GeneratedImages, ImageRequest, Progress
 from generation.runtimes import packing
+from generation.runtimes.errors import ServerUnavailable
 from generation.runtimes.frames import Frame, Kind
 
 logger = logging.getLogger(__name__)
@@ -35,6 +39,7 @@ class Job:
         self.request, self.resume_from = packing.unpack_request(frame)
         self.unpack_seconds = time.monotonic() - self.arrived_at
         self.is_cancelled = False
+        self.is_given_up = False
         self.wants: set[Kind] = set()
         self._loop = loop
         self._frames: asyncio.Queue[Frame] = asyncio.Queue()
@@ -46,9 +51,15 @@ class Job:
         else:
             self.wants.add(kind)
 
+    def give_up(self) -> None:
+        """End it at the next step, since the server stops: nobody has cancelled it, and another one may draw it."""
+        self.is_given_up = True
+
     def on_step(self, progress: Progress) -> None:
         """Tell of a step, and give what was asked for meanwhile."""
         self.stepped_at = time.monotonic()
+        if self.is_given_up:
+            raise ServerUnavailable("The model server stops, and could not wait for the end of this generation.")
         if self.is_cancelled:
             raise Cancelled
         # A step before the first one has nothing to give; what was asked for waits for one that has.
@@ -65,7 +76,7 @@ class Job:
         """The last frame about it."""
         match outcome:
             case GeneratedImages():
-                return packing.pack_images(outcome, self._times())
+                return self._result(outcome)
             case Cancelled():
                 return Frame(Kind.CANCELLED)
             case EngineError():
@@ -118,10 +129,14 @@ class Job:
 
         self._loop.call_soon_threadsafe(self._loop.run_in_executor, None, finish)
 
-    def _times(self) -> packing.ServerTimes:
-        return packing.ServerTimes(
-            total_seconds=time.monotonic() - self.arrived_at, serialise_seconds=self.unpack_seconds
+    def _result(self, made: GeneratedImages) -> Frame:
+        drawn_at = time.monotonic()
+        whole = replace(made, pixels=np.ascontiguousarray(made.pixels))
+        now = time.monotonic()
+        times = packing.ServerTimes(
+            total_seconds=now - self.arrived_at, serialise_seconds=self.unpack_seconds + now - drawn_at
         )
+        return packing.pack_images(whole, times)
 
     def _preview(self, progress: Progress) -> Frame:
         try:

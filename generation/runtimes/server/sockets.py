@@ -14,7 +14,7 @@ from pathlib import Path
 from generation.engines.errors import EngineError
 from generation.runtimes import packing
 from generation.runtimes.errors import BadMessage
-from generation.runtimes.frames import Frame, Kind, Prefix
+from generation.runtimes.frames import PREFIX, Frame, Kind, Prefix
 from generation.runtimes.handshake import HELLO, check_hello
 from generation.runtimes.server.host import Host
 from generation.runtimes.server.job import Job
@@ -22,6 +22,7 @@ from generation.runtimes.server.job import Job
 logger = logging.getLogger(__name__)
 
 HELLO_SECONDS = 5.0
+DELIVERY_SECONDS = 5.0
 BUFFER_BYTES = 1024**2
 
 
@@ -33,12 +34,12 @@ class SocketServer:
         self._path = path
         self._allowed = {os.getuid(), *allowed}
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+        self._conversations: dict[asyncio.Task[None], Conversation] = {}
 
     async def start(self) -> None:
-        """Listen from now on; a socket that nobody listens on any more is replaced."""
+        """Listen from now on; a socket that nobody listens on any more is replaced. Raises OSError."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.unlink(missing_ok=True)
+        make_way(self._path)
         old_mask = os.umask(0o177 if len(self._allowed) == 1 else 0o111)
         try:
             self._server = await asyncio.start_unix_server(self._connected, self._path, limit=BUFFER_BYTES)
@@ -46,22 +47,31 @@ class SocketServer:
             os.umask(old_mask)
 
     async def stop(self) -> None:
-        """Hear nobody any more, and end what is said."""
+        """Hear nobody any more; who is being answered hears the end of it first."""
         if self._server is not None:
             self._server.close()
-        for connection in self._connections:
+        for connection, conversation in self._conversations.items():
+            if not conversation.is_answering:
+                connection.cancel()
+        if self._conversations:
+            await asyncio.wait(self._conversations, timeout=DELIVERY_SECONDS)
+        for connection in self._conversations:
             connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await asyncio.gather(*self._conversations, return_exceptions=True)
         self._path.unlink(missing_ok=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         if task is None:
             return
-        self._connections.add(task)
+        self._conversations[task] = conversation = Conversation(self._host, reader, writer)
         try:
+            # Who closes with something unread resets the connection, and what was sent is lost: so the hello is read.
+            hello = await asyncio.wait_for(reader.readexactly(len(HELLO)), HELLO_SECONDS)
             check_peer(writer.get_extra_info("socket"), allowed=self._allowed)
-            await Conversation(self._host, reader, writer).run()
+            check_hello(hello)
+            writer.write(HELLO)
+            await conversation.run()
         except BadMessage as error:
             logger.warning("A connection is closed: %s", error)
             with contextlib.suppress(OSError):
@@ -71,24 +81,25 @@ class SocketServer:
         except Exception:
             logger.exception("A connection failed.")
         finally:
-            self._connections.discard(task)
+            del self._conversations[task]
             writer.close()
 
 
 class Conversation:
-    """One connection: its client asks one question after another."""
+    """One connection after the hello: its client asks one question after another."""
 
     def __init__(self, host: Host, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._host = host
+        self.is_answering = False
         self._reader = reader
         self._writer = writer
+        self._begun: Prefix | None = None
 
     async def run(self) -> None:
-        """Until the client goes. Raises BadMessage for what it must not say."""
-        check_hello(await asyncio.wait_for(self._reader.readexactly(len(HELLO)), HELLO_SECONDS))
-        self._writer.write(HELLO)
-        while True:
+        """Until the client goes, or the server stops. Raises BadMessage for what the client must not say."""
+        while not self._host.is_stopped:
             frame = await self._read()
+            self.is_answering = True
             match frame.kind:
                 case Kind.GENERATE:
                     await self._generate(frame)
@@ -98,6 +109,7 @@ class Conversation:
                     await self._answer(frame)
                 case _:
                     raise BadMessage(f"A client does not send {frame.kind.name}.")
+            self.is_answering = False
 
     async def _answer(self, frame: Frame) -> None:
         try:
@@ -148,15 +160,35 @@ class Conversation:
                     raise BadMessage(f"{frame.kind.name} has to wait until the generation has ended.")
                 job.ask(frame.kind)
         except (OSError, asyncio.IncompleteReadError, BadMessage) as error:
+            job.is_cancelled = True
             if isinstance(error, BadMessage):
                 logger.warning("A connection is closed: %s", error)
-            job.is_cancelled = True
+                with contextlib.suppress(OSError):
+                    await send(self._writer, Frame(Kind.ERROR, packing.pack_error(error)))
             self._writer.close()
 
     async def _read(self) -> Frame:
-        prefix = Prefix.parse(await self._reader.readexactly(16))
-        header = await self._reader.readexactly(prefix.header_length)
-        return prefix.frame(header, await self._reader.readexactly(prefix.payload_length))
+        """The next frame. Who reads may be cancelled in its middle: the next one goes on from there."""
+        if self._begun is None:
+            self._begun = Prefix.parse(await self._reader.readexactly(PREFIX.size))
+        rest = memoryview(await self._reader.readexactly(self._begun.length))
+        prefix, self._begun = self._begun, None
+        return prefix.frame(rest[: prefix.header_length], rest[prefix.header_length :])
+
+
+def make_way(path: Path) -> None:
+    """Remove a socket that nobody listens on. Raises OSError where somebody does, or where something else is."""
+    if not path.exists():
+        return
+    if not path.is_socket():
+        raise FileExistsError(f"{path} is no socket. Name another path.")
+    with socket.socket(socket.AF_UNIX) as caller:
+        try:
+            caller.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+    raise FileExistsError(f"Another server listens at {path}. Stop it, or name another path.")
 
 
 def check_peer(sock: socket.socket, *, allowed: Collection[int]) -> None:

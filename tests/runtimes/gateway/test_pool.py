@@ -237,6 +237,27 @@ def test_a_request_that_kills_its_servers_does_not_take_the_whole_pool_along():
     gateway.close()
 
 
+def test_who_has_lost_the_only_server_does_not_wait_for_another():
+    def die(step):
+        raise ServerUnavailable("It is gone.")
+
+    only = Server()
+    only.at_step = die
+    gateway = GatewayRuntime({"only": only}, check_seconds=3600, patience_seconds=3600)
+    load_everywhere(gateway)
+
+    with pytest.raises(ServerUnavailable, match="It is gone"):
+        draw(gateway)
+
+    gateway.close()
+
+
+def test_the_wait_for_a_server_counts_and_what_nobody_tells_is_not_made_up(gateway):
+    cost = draw(gateway).cost
+
+    assert cost.wait_ms > 0 and (cost.serialise_ms, cost.transfer_ms) == (None, None)
+
+
 def test_a_server_that_is_busy_is_left_alone_for_a_moment(gateway, servers):
     one, two = servers.values()
     one.refusals = 1
