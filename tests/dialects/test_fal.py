@@ -108,6 +108,12 @@ def test_a_size_may_have_a_name(fal, service):
     assert (service.worker.runtime.requests[0].width, service.worker.runtime.requests[0].height) == (512, 512)
 
 
+def test_a_shape_may_be_named(fal, service):
+    fal.subscribe(APP, arguments={"prompt": "a red apple", "num_inference_steps": 2, "aspect_ratio": "9:16"})
+
+    assert (service.worker.runtime.requests[0].width, service.worker.runtime.requests[0].height) == (192, 344)
+
+
 def test_the_task_in_a_path_is_no_part_of_the_models_name(fal, service):
     image = fal.encode(pictures.png(size=(64, 64)), "image/png")
 

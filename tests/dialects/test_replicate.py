@@ -72,6 +72,23 @@ def test_all_inputs_arrive(client, service):
     assert [picture(output).format for output in outputs] == ["WEBP", "WEBP"]
 
 
+@pytest.mark.parametrize(
+    ("wishes", "size"),
+    [
+        ({"aspect_ratio": "1:1"}, (256, 256)),
+        ({"aspect_ratio": "16:9"}, (344, 192)),
+        ({"aspect_ratio": "1:99"}, (64, 512)),
+        ({"aspect_ratio": "16:9", "width": 64, "height": 64}, (64, 64)),
+        ({"aspect_ratio": "custom"}, (256, 256)),
+    ],
+)
+def test_a_shape_may_be_named_as_flux_has_it(client, service, wishes, size):
+    client.run(MODEL, input={"prompt": "a red apple", "num_inference_steps": 2, "guidance": 3.5, **wishes})
+
+    (request,) = service.worker.runtime.requests
+    assert ((request.width, request.height), request.guidance_scale) == (size, 3.5)
+
+
 def test_an_input_that_no_model_has_is_ignored(client):
     assert client.run(MODEL, input=SMALL | {"disable_safety_checker": True})
 
@@ -265,6 +282,7 @@ def test_a_link_to_somewhere_else_is_not_fetched(client):
     [
         (MODEL, {"width": 100}, "input.width"),
         (MODEL, {"num_outputs": 99}, "input.num_outputs"),
+        (MODEL, {"aspect_ratio": "wide"}, "input.aspect_ratio"),
         (MODEL, {"prompt": ""}, "input.prompt"),
         (MODEL, {"image": "data:image/png;base64,AAAA"}, "input.image"),
         ("pictor/none", {}, "input.model"),

@@ -5,6 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from api.dialects.lenient import LenientInput
+from api.dialects.shapes import AspectRatioField
 
 SIZES = {
     "square_hd": (1024, 1024),
@@ -39,6 +40,7 @@ class AppInput(LenientInput):
     prompt = serializers.CharField()
     negative_prompt = serializers.CharField(required=False, allow_blank=True, allow_null=True)
     image_size = SizeField(required=False, allow_null=True)
+    aspect_ratio = AspectRatioField(required=False, allow_null=True)
     num_images = serializers.IntegerField(required=False, allow_null=True)
     num_inference_steps = serializers.IntegerField(required=False, allow_null=True)
     guidance_scale = serializers.FloatField(required=False, allow_null=True)

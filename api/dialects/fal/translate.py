@@ -6,8 +6,9 @@ from http import HTTPStatus
 from typing import Any
 
 from api.dialects.pictures import picture_in
+from api.dialects.shapes import size_of
 from generation.lifecycle import CancelReason, Status
-from generation.models import Generation, Image
+from generation.models import DiffusionModel, Generation, Image
 from generation.parameters import Wishes
 
 NAME = "fal"
@@ -47,11 +48,13 @@ def slug_of(name: str, path: str) -> str:
     return "-".join([name, *(part for part in path.split("/") if part and part not in TASKS)])
 
 
-def wishes_of(given: Mapping[str, Any], *, slug: str, is_low: bool) -> Wishes:
+def wishes_of(given: Mapping[str, Any], model: DiffusionModel, *, is_low: bool) -> Wishes:
     """What an input asks for."""
     asked: dict[str, Any] = {name: given[name] for name in SAME_NAMES if name in given}
     if "image_size" in given:
         asked["width"], asked["height"] = given["image_size"]
+    elif "aspect_ratio" in given:
+        asked["width"], asked["height"] = size_of(given["aspect_ratio"], model)
     for ours, theirs in (("image", "image_url"), ("mask", "mask_url")):
         if theirs in given:
             asked[ours] = picture_in(given[theirs], field=ours)
@@ -62,7 +65,7 @@ def wishes_of(given: Mapping[str, Any], *, slug: str, is_low: bool) -> Wishes:
         asked["reference_images"] = tuple(picture_in(url, field="reference_images") for url in pictures)
     return Wishes(
         prompt=given["prompt"],
-        model=slug,
+        model=model.slug,
         image_format=given.get("output_format", "png"),
         priority=-1 if is_low else 0,
         **asked,

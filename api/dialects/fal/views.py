@@ -32,6 +32,7 @@ from generation.errors import AlreadyFinished
 from generation.lifecycle import Status
 from generation.models import Generation, Image, WebhookEvent
 from generation.models.positions import set_positions
+from generation.parameters import find_model
 from generation.terms import Terms
 
 STREAM_SECONDS = 3600
@@ -157,7 +158,8 @@ def submit(request: Request, name: str, path: str) -> Generation:
     serializer = AppInput(data=body_of(request))
     serializer.is_valid(raise_exception=True)
     is_low = request.headers.get("X-Fal-Queue-Priority", "").lower() == "low"
-    wishes = translate.wishes_of(serializer.validated_data, slug=translate.slug_of(name, path), is_low=is_low)
+    model = find_model(translate.slug_of(name, path))
+    wishes = translate.wishes_of(serializer.validated_data, model, is_low=is_low)
     terms = Terms(
         idempotency_key=idempotency_key(request),
         webhook_url=request.query_params.get("fal_webhook", ""),

@@ -5,6 +5,7 @@ from typing import Any
 from rest_framework import serializers
 
 from api.dialects.lenient import LenientInput
+from api.dialects.shapes import AspectRatioField
 
 FORMATS = ("png", "webp", "jpeg", "jpg")
 EVENTS = ("start", "output", "logs", "completed")
@@ -22,9 +23,11 @@ class Input(LenientInput):
     strength = serializers.FloatField(required=False, allow_null=True)
     width = serializers.IntegerField(required=False, allow_null=True)
     height = serializers.IntegerField(required=False, allow_null=True)
+    aspect_ratio = AspectRatioField(required=False, allow_null=True)
     num_outputs = serializers.IntegerField(required=False, allow_null=True)
     num_inference_steps = serializers.IntegerField(required=False, allow_null=True)
     guidance_scale = serializers.FloatField(required=False, allow_null=True)
+    guidance = serializers.FloatField(required=False, allow_null=True)  # as FLUX has it
     seed = serializers.IntegerField(required=False, allow_null=True)
     scheduler = serializers.CharField(required=False, allow_null=True)
     output_format = serializers.ChoiceField(choices=FORMATS, required=False, allow_null=True)

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from api.dialects.pictures import picture_in
+from api.dialects.shapes import size_of
 from generation.lifecycle import Status
 from generation.models import DiffusionModel, Generation, Image, Input
 from generation.models.webhook import Kind
@@ -39,9 +40,13 @@ def slug_of(reference: str) -> str:
     return reference.partition(":")[0].rpartition("/")[2]
 
 
-def wishes_of(given: Mapping[str, Any], *, slug: str) -> Wishes:
+def wishes_of(given: Mapping[str, Any], model: DiffusionModel) -> Wishes:
     """What an input asks for."""
     asked: dict[str, Any] = {name: given[name] for name in SAME_NAMES if name in given}
+    if "guidance" in given:
+        asked.setdefault("guidance_scale", given["guidance"])
+    if "aspect_ratio" in given and not {"width", "height"} & set(given):
+        asked["width"], asked["height"] = size_of(given["aspect_ratio"], model)
     if "scheduler" in given:
         name = given["scheduler"].lower()
         asked["scheduler"] = SCHEDULERS.get(name, name)
@@ -55,7 +60,11 @@ def wishes_of(given: Mapping[str, Any], *, slug: str) -> Wishes:
         asked["reference_images"] = tuple(picture_in(text, field="reference_images") for text in pictures)
     image_format = given.get("output_format", "png").replace("jpg", "jpeg")
     return Wishes(
-        prompt=given["prompt"], model=slug, num_images=given.get("num_outputs", 1), image_format=image_format, **asked
+        prompt=given["prompt"],
+        model=model.slug,
+        num_images=given.get("num_outputs", 1),
+        image_format=image_format,
+        **asked,
     )
 
 

@@ -33,7 +33,7 @@ from api.headers import cancel_after_seconds, idempotency_key, preference
 from api.held import HeldResponse
 from api.models import Scope
 from api.threads import in_thread
-from generation import operations
+from generation import operations, parameters
 from generation.errors import AlreadyFinished, InvalidParameters
 from generation.events.event import Kind
 from generation.events.seats import Seat
@@ -82,7 +82,7 @@ class PredictionsView(ReplicateView):
         slug = name or translate.slug_of(body.get("version") or "")
         if not slug:
             raise InvalidParameters({"version": "Name a model, as 'pictor/<slug>' or '<slug>'."})
-        wishes = translate.wishes_of(body["input"], slug=slug)
+        wishes = translate.wishes_of(body["input"], parameters.find_model(slug))
         terms = translate.terms_of(body, deadline_seconds=cancel_after_seconds(request), address=address_of(request))
         terms = replace(terms, idempotency_key=idempotency_key(request))
         generation = operations.submit(wishes, owner=user_of(request), credential=credential_of(request), terms=terms)
