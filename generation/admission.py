@@ -48,10 +48,12 @@ def admit(
         limits_by_key[credential.name] = credential.limits
     quotas: list[Quota] = []
     if any(limits != Limits() for limits in limits_by_key.values()):
-        quotas = list(places(len(asked), owner=owner, limits_by_key=limits_by_key))
         counts_days = any(limits.pixel_steps_per_day for limits in limits_by_key.values())
-        is_near = any(quota.limit - quota.used < MARGIN for quota in quotas)
-        if counts_days or is_near or len(asked) > 1:
+        takes_turns = counts_days or len(asked) > 1
+        if not takes_turns:
+            quotas = list(places(len(asked), owner=owner, limits_by_key=limits_by_key))
+            takes_turns = any(quota.limit - quota.used < MARGIN for quota in quotas)
+        if takes_turns:
             lock_owner(owner.pk)
             quotas = list(places(len(asked), owner=owner, limits_by_key=limits_by_key))
             quotas += usage(asked, owner=owner, limits_by_key=limits_by_key, now=timezone.now())
@@ -152,12 +154,13 @@ def is_full(count: int) -> bool:
     most = configuration().max_waiting
     if most is None:
         return False
-    waiting, counted_at = _last_count
-    if time.monotonic() - counted_at > COUNT_HOLDS_SECONDS:
-        waiting = Generation.objects.waiting_count()
-        _last_count = (waiting, time.monotonic())
-    if count == 1 and waiting < most - max(MARGIN, most // 10):
-        return False
+    if count == 1:
+        waiting, counted_at = _last_count
+        if time.monotonic() - counted_at > COUNT_HOLDS_SECONDS:
+            waiting = Generation.objects.waiting_count()
+            _last_count = (waiting, time.monotonic())
+        if waiting < most - max(MARGIN, most // 10):
+            return False
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [SERVICE_LOCK])

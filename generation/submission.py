@@ -2,14 +2,14 @@
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from typing import TypeVar
 
 from django.contrib.auth.models import AbstractBaseUser
-from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db import Error, IntegrityError, OperationalError, connection, transaction
 from django.db.models.functions import Now
 
 from generation import dispatch, inputs, line
@@ -17,7 +17,7 @@ from generation.admission import admit
 from generation.errors import IdTaken, InFlight, InvalidParameters, KeyReused
 from generation.events.publisher import tell
 from generation.inputs import Beginning
-from generation.models import Batch, Device, Generation, WebhookAccount
+from generation.models import Batch, Device, Generation, Input, WebhookAccount
 from generation.models.generation import MAX_SEED
 from generation.models.webhook import finished_only
 from generation.parameters import FindModel, Parameters, find_model, resolve
@@ -32,15 +32,15 @@ LOCK_NOT_AVAILABLE = "55P03"  # https://www.postgresql.org/docs/current/errcodes
 
 FindAccount = Callable[[AbstractBaseUser], WebhookAccount | None]
 Made = TypeVar("Made", Generation, Batch)
-Prepared = TypeVar("Prepared")
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A generation that is not stored yet, and the pictures that it begins with."""
+    """A generation that is not stored yet, and the pictures that it begins with; `kept` are stored for it alone."""
 
     generation: Generation
     beginnings: list[Beginning]
+    kept: tuple[Input, ...] = ()
 
 
 def submit_one(
@@ -57,10 +57,11 @@ def submit_one(
     """
     mark = fingerprint(asked)
 
-    def prepare() -> Draft:
-        return draw_up(asked, mark, owner=owner)
+    def prepare() -> list[Draft]:
+        return keep_pictures([draw_up(asked, mark, owner=owner)], owner=owner)
 
-    def store(draft: Draft) -> Generation:
+    def store(drafts: list[Draft]) -> Generation:
+        (draft,) = drafts
         generation = draft.generation
         generation.pinned_to = pinned_to
         generation.api_key = credential.name if credential else ""
@@ -81,12 +82,13 @@ def submit_one(
 
     if asked.terms.id or asked.terms.idempotency_key:
         return once(prepare, store, find)
-    if not is_second_try:
-        return store(prepare())
-    if known := find_recent(mark, owner=owner):
+    if is_second_try and (known := find_recent(mark, owner=owner)):
         return known
-    draft = prepare()  # takes a while with pictures, and the first try was only just before this one
-    return find_recent(mark, owner=owner) or store(draft)
+    with or_let_go(prepare()) as drafts:
+        # Preparing takes a while with pictures, and the first try was only just before the second one.
+        if is_second_try and (known := find_recent(mark, owner=owner)):
+            return known
+        return store(drafts)
 
 
 def submit_many(
@@ -96,7 +98,7 @@ def submit_many(
     mark = fingerprint(*requests)
 
     def prepare() -> list[Draft]:
-        return draw_up_all(requests, owner=owner)
+        return keep_pictures(draw_up_all(requests, owner=owner), owner=owner)
 
     def store(drafts: list[Draft]) -> Batch:
         batch = Batch(owner_id=owner.pk, size=len(requests), idempotency_key=idempotency_key, fingerprint=mark)
@@ -119,7 +121,10 @@ def submit_many(
     def find() -> Batch | None:
         return checked(next(iter(Batch.objects.owned_by(owner).with_key(idempotency_key)), None), mark)
 
-    return once(prepare, store, find) if idempotency_key else store(prepare())
+    if idempotency_key:
+        return once(prepare, store, find)
+    with or_let_go(prepare()) as drafts:
+        return store(drafts)
 
 
 def tell_all(generations: Iterable[Generation]) -> None:
@@ -128,7 +133,9 @@ def tell_all(generations: Iterable[Generation]) -> None:
         tell(generation)
 
 
-def once(prepare: Callable[[], Prepared], store: Callable[[Prepared], Made], find: Callable[[], Made | None]) -> Made:
+def once(
+    prepare: Callable[[], list[Draft]], store: Callable[[list[Draft]], Made], find: Callable[[], Made | None]
+) -> Made:
     """What `find` finds, or else what `store` stores of what is prepared; of several at the same time, one stores.
 
     The unique constraints decide, in the transaction that creates. Raises InFlight where the first one takes long.
@@ -137,11 +144,23 @@ def once(prepare: Callable[[], Prepared], store: Callable[[Prepared], Made], fin
         return known
     prepared = prepare()  # outside the transaction: it may decode pictures, and put them on the storage
     try:
-        with bounded_wait():
-            return store(prepared)
+        with or_let_go(prepared) as drafts, bounded_wait():
+            return store(drafts)
     except IntegrityError:
         if known := find():  # somebody else was faster
             return known
+        raise
+
+
+@contextmanager
+def or_let_go(drafts: list[Draft]) -> Iterator[list[Draft]]:
+    """Let go of the pictures that were stored for requests which are not stored after all."""
+    try:
+        yield drafts
+    except Exception:
+        with suppress(Error):  # then they go when their time is over
+            for stored in (stored for draft in drafts for stored in draft.kept):
+                inputs.let_go(stored)
         raise
 
 
@@ -225,7 +244,7 @@ def draw_up(
     find_model: FindModel = find_model,
     find_account: FindAccount = WebhookAccount.default_of,
 ) -> Draft:
-    """The row of one request, not saved, with its pictures, which are. Raises InvalidParameters."""
+    """The row of one request, and its pictures; nothing is stored yet. Raises InvalidParameters."""
     wishes, terms = asked.wishes, asked.terms
     if wishes.priority > 0 and not getattr(owner, "is_staff", False):
         raise InvalidParameters({"priority": "Only staff may ask for a priority above 0."})
@@ -255,7 +274,19 @@ def draw_up(
         generation.deadline_at = Now() + timedelta(seconds=terms.deadline_seconds)
     if terms.start_within_seconds is not None:
         generation.start_by = Now() + timedelta(seconds=terms.start_within_seconds)
-    return Draft(generation, inputs.keep_all(beginnings, owner=owner))
+    return Draft(generation, beginnings)
+
+
+def keep_pictures(drafts: list[Draft], *, owner: AbstractBaseUser) -> list[Draft]:
+    """The same with the pictures stored that were sent along. Raises StorageUnavailable."""
+    return [keep_pictures_of(draft, owner=owner) for draft in drafts]
+
+
+def keep_pictures_of(draft: Draft, *, owner: AbstractBaseUser) -> Draft:
+    """The same for one of them."""
+    beginnings = inputs.keep_all(draft.beginnings, owner=owner)
+    kept = [after.found for before, after in zip(draft.beginnings, beginnings, strict=True) if after is not before]
+    return Draft(draft.generation, beginnings, tuple(found for found in kept if isinstance(found, Input)))
 
 
 def draw_seed() -> int:

@@ -79,7 +79,7 @@ def test_a_hundred_requests_cost_hardly_more_queries_than_one(client_of, user, m
 
     few, many = queries(1), queries(100)
 
-    assert many - few <= 4  # SQLite takes at most 999 values in one INSERT
+    assert many - few <= 6  # SQLite takes at most 999 values in one INSERT; and who is one of many counts anew
 
 
 def test_anonymous_is_asked_who_they_are(anonymous, model):

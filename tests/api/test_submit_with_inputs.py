@@ -6,7 +6,7 @@ import pytest
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from generation import operations
+from generation import inputs, operations
 from generation.lifecycle import Status
 from generation.models import Generation, Input
 from tests import factories, pictures
@@ -172,6 +172,31 @@ def test_a_refused_file_is_named_and_nothing_is_stored(client_of, user, model):
 
     assert pointers(response) == ["/image"]
     assert (Input.objects.count(), Generation.objects.count(), stored_files()) == (0, 0, before)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "1"}])
+def test_of_a_request_that_is_refused_no_picture_stays(client_of, user, model, settings, headers):
+    settings.MAX_WAITING_PER_USER = 1
+    factories.make_generation(owner=user)
+    before = stored_files()
+
+    form = {"prompt": "a red apple", "image": file(pictures.png())}
+    response = client_of(user).post(URL, form, format="multipart", headers=headers)
+    inputs.remove_expired(most=10)
+
+    assert response.status_code == 429
+    assert (Input.objects.count(), stored_files()) == (0, before)
+
+
+def test_a_picture_that_was_uploaded_before_stays_though_a_request_with_it_is_refused(client_of, user, model, settings):
+    settings.MAX_WAITING_PER_USER = 1
+    factories.make_generation(owner=user)
+    stored = factories.make_input(owner=user)
+
+    response = post(client_of(user), image=str(stored.pk))
+
+    assert response.status_code == 429
+    assert Input.objects.usable().filter(pk=stored.pk).exists()
 
 
 def test_no_file_is_decoded_for_a_request_that_is_refused_anyway(client_of, user, model, monkeypatch):

@@ -76,7 +76,7 @@ class KeySetView(FalView):
         return Response(signature.key_set(), headers={"Cache-Control": "public, max-age=3600"})
 
 
-LATE = {"detail": "It takes too long. Ask the queue for it.", "error_type": "request_timeout"}
+LATE = {"detail": "There is no result yet. Ask the queue for it.", "error_type": "request_timeout"}
 
 
 def result(generation: Generation, request: Request) -> tuple[int, dict[str, Any], dict[str, str]]:
