@@ -329,6 +329,14 @@ def test_models_and_their_version(client):
     assert model.latest_version.id == client.models.get(MODEL).versions.get("fluent-emoji-256").id
 
 
+def test_a_version_says_what_it_takes(client):
+    taken = client.models.get(MODEL).latest_version.openapi_schema["components"]["schemas"]["Input"]
+
+    assert taken["required"] == ["prompt"]
+    assert taken["properties"]["seed"]["type"] == "integer"
+    assert taken["properties"]["output_format"]["enum"] == ["png", "webp", "jpeg", "jpg"]
+
+
 def test_a_webhook_is_asked_for_in_our_words(client, service, settings):
     settings.WEBHOOKS_MAY_BE_PRIVATE = True
     service.hold()

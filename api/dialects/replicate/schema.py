@@ -33,6 +33,29 @@ class Input(LenientInput):
     output_format = serializers.ChoiceField(choices=FORMATS, required=False, allow_null=True)
 
 
+def properties() -> dict[str, dict[str, Any]]:
+    """What an input may hold, as JSON Schema, for who asks a version what it takes."""
+    return {
+        name: {"title": name.replace("_", " ").capitalize(), "x-order": order, **type_of(field)}
+        for order, (name, field) in enumerate(Input().fields.items())
+    }
+
+
+def type_of(field: serializers.Field[Any, Any, Any, Any]) -> dict[str, Any]:
+    """The JSON Schema of one member."""
+    match field:
+        case serializers.ChoiceField():
+            return {"type": "string", "enum": list(field.choices)}
+        case serializers.IntegerField():
+            return {"type": "integer"}
+        case serializers.FloatField():
+            return {"type": "number"}
+        case serializers.ListField():
+            return {"type": "array", "items": {"type": "string"}}
+        case _:
+            return {"type": "string"}
+
+
 class PredictionRequest(serializers.Serializer[dict[str, Any]]):
     """The body of a new prediction. `stream` is taken: every prediction has a stream here."""
 

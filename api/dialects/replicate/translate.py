@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from api.dialects.pictures import picture_in
+from api.dialects.replicate.schema import properties
 from api.dialects.shapes import size_of
 from generation.lifecycle import Status
 from generation.models import DiffusionModel, Generation, Image, Input
@@ -176,7 +177,7 @@ def model_of(model: DiffusionModel, *, url: str) -> dict[str, Any]:
 def version_of(model: DiffusionModel) -> dict[str, Any]:
     """The one version that a model has."""
     output = {"type": "array", "items": {"type": "string", "format": "uri"}, "title": "Output"}
-    taken = {"type": "object", "title": "Input", "required": ["prompt"], "properties": {"prompt": {"type": "string"}}}
+    taken = {"type": "object", "title": "Input", "required": ["prompt"], "properties": properties()}
     return {
         "id": model.slug,
         "created_at": in_iso_8601(model.created_at),
