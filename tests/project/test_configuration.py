@@ -2,14 +2,20 @@
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from django.conf import settings
+from django.conf import settings as pictor
+from django.core.checks import run_checks
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
 
-ROOT = Path(settings.BASE_DIR)
+ROOT = Path(pictor.BASE_DIR)
+SETTINGS = str(ROOT / "project" / "settings.py")
 READ = re.compile(r'env\.(\w+)\(\s*"([A-Z][A-Z0-9_]+)"(?:,\s*default=([^\n]*?))?[,)\n]')
 ROW = re.compile(r"^\| `([A-Z0-9_]+)` \| (\w+) \| (.+?) \| .+ \|$", re.MULTILINE)
 TYPES = {
@@ -63,6 +69,31 @@ def test_the_documented_numbers_are_the_defaults():
     assert wrong == set()
 
 
+@pytest.fixture
+def read_settings(monkeypatch):
+    """`read_settings(NAME=value)`: what project/settings.py gives where these variables are set, by name."""
+
+    def read(**environment: str) -> dict[str, Any]:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return {name: value for name, value in runpy.run_path(SETTINGS).items() if name.isupper()}
+
+    return read
+
+
+@pytest.fixture
+def configure(settings, read_settings):
+    """`configure(NAME=value)` has Django use for the test what these variables change in project/settings.py."""
+
+    def change(**environment: str) -> None:
+        before = read_settings()
+        for name, value in read_settings(**environment).items():
+            if name not in before or value != before[name]:
+                setattr(settings, name, value)
+
+    return change
+
+
 def manage(*arguments: str, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(ROOT / "manage.py"), *arguments],
@@ -74,49 +105,45 @@ def manage(*arguments: str, folder: Path = ROOT, **environment: str) -> subproce
     )
 
 
-def test_the_production_profile_passes_djangos_deployment_check():
-    result = manage(
-        "check",
-        "--deploy",
-        "--fail-level",
-        "WARNING",
-        PICTOR_HTTPS="true",
-        PICTOR_ALLOWED_HOSTS="pictor.example.org",
-    )
+def test_the_production_profile_passes_djangos_deployment_check(configure):
+    configure(PICTOR_HTTPS="true", PICTOR_ALLOWED_HOSTS="pictor.example.org")
 
-    assert result.returncode == 0, result.stderr
+    assert run_checks(include_deployment_checks=True) == []
 
 
-def test_a_misspelt_setting_is_reported():
-    result = manage("check", PICTOR_LEASE_SECOND="15")
+def test_a_misspelt_setting_is_reported(configure):
+    configure(PICTOR_LEASE_SECOND="15")
 
-    assert "PICTOR_LEASE_SECOND" in result.stderr
-
-
-def test_delivery_by_redirect_needs_s3():
-    result = manage("check", PICTOR_IMAGE_DELIVERY="redirect")
-
-    assert result.returncode == 1
-    assert "PICTOR_S3_BUCKET" in result.stderr
+    (warning,) = run_checks()
+    assert ("PICTOR_LEASE_SECOND is set" in warning.msg, warning.hint) == (True, "Did you mean PICTOR_LEASE_SECONDS?")
 
 
-def test_prompts_that_no_file_could_hold_are_refused():
-    result = manage("check", PICTOR_MAX_PROMPT_LENGTH="50000")
+def test_delivery_by_redirect_needs_s3(configure):
+    configure(PICTOR_IMAGE_DELIVERY="redirect")
 
-    assert result.returncode == 1
-    assert "JPEG" in result.stderr
-
-
-def test_a_limit_that_nothing_could_count_is_reported():
-    result = manage("check", PICTOR_MAX_REQUESTS_PER_MINUTE="60", BROKER_URL="amqp://rabbit.example")
-
-    assert "Set REDIS_URL" in result.stderr
+    with pytest.raises(SystemCheckError, match="PICTOR_S3_BUCKET"):
+        call_command("check")
 
 
-def test_nothing_is_missing_from_the_migrations():
-    result = manage("makemigrations", "--check", "--dry-run")
+def test_prompts_that_no_file_could_hold_are_refused(configure):
+    configure(PICTOR_MAX_PROMPT_LENGTH="50000")
 
-    assert result.returncode == 0, result.stdout
+    with pytest.raises(SystemCheckError, match="JPEG"):
+        call_command("check")
+
+
+def test_a_limit_that_nothing_could_count_is_reported(configure):
+    configure(PICTOR_MAX_REQUESTS_PER_MINUTE="60", BROKER_URL="amqp://rabbit.example")
+
+    (warning,) = run_checks()
+    assert warning.hint == "Set REDIS_URL."
+
+
+@pytest.mark.django_db
+def test_nothing_is_missing_from_the_migrations(capsys):
+    call_command("makemigrations", "--check", "--dry-run")
+
+    assert capsys.readouterr().out == "No changes detected\n"
 
 
 def test_a_data_folder_that_cannot_be_made_is_one_sentence():
@@ -127,13 +154,12 @@ def test_a_data_folder_that_cannot_be_made_is_one_sentence():
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_relative_data_folder_is_the_same_from_every_folder(tmp_path):
-    relative = os.path.relpath(tmp_path / "data", ROOT)
+def test_a_relative_data_folder_is_the_same_from_every_folder(read_settings, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
 
-    result = manage("check", folder=tmp_path, PICTOR_DATA_DIR=relative)
+    folder = read_settings(PICTOR_DATA_DIR=os.path.relpath(tmp_path / "data", ROOT))["DATA_DIR"]
 
-    assert result.returncode == 0, result.stderr
-    assert (tmp_path / "data").is_dir()
+    assert folder == tmp_path / "data"
 
 
 def ask_settings(expression: str, **environment: str) -> str:
@@ -146,16 +172,18 @@ def ask_settings(expression: str, **environment: str) -> str:
     return result.stdout.strip()
 
 
-def test_a_data_folder_with_odd_letters_holds_its_database(tmp_path):
-    name = ask_settings("settings.DATABASES['default']['NAME']", PICTOR_DATA_DIR=str(tmp_path / "a+b %41#c?d"))
+def test_a_data_folder_with_odd_letters_holds_its_database(read_settings, tmp_path, monkeypatch):
+    monkeypatch.delenv("DATABASE_URL", raising=False)
 
-    assert name == str(tmp_path / "a+b %41#c?d" / "db.sqlite3")
+    database = read_settings(PICTOR_DATA_DIR=str(tmp_path / "a+b %41#c?d"))["DATABASES"]["default"]
+
+    assert database["NAME"] == str(tmp_path / "a+b %41#c?d" / "db.sqlite3")
 
 
-def test_a_relative_database_is_the_same_from_every_folder():
-    name = ask_settings("settings.DATABASES['default']['NAME']", DATABASE_URL="sqlite:///var/mine.sqlite3")
+def test_a_relative_database_is_the_same_from_every_folder(read_settings):
+    database = read_settings(DATABASE_URL="sqlite:///var/mine.sqlite3")["DATABASES"]["default"]
 
-    assert name == str(ROOT / "var/mine.sqlite3")
+    assert database["NAME"] == str(ROOT / "var/mine.sqlite3")
 
 
 def test_an_s3_server_that_does_not_answer_is_given_up_soon():
