@@ -14,6 +14,7 @@ from generation.engines.knees import OneAtATime
 from generation.engines.rows import Call, Disassembler
 
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.timeout(300)  # compilers are at work, behind everybody else
 
 
 def open_unet(folder):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
+from generation.engines import engine as engine_module
 from generation.engines.denoise_loop import DenoiseLoop
 from generation.engines.errors import UnusableState
 from generation.engines.schedulers import compatible_with
@@ -83,6 +84,19 @@ def inpainting(tmp_path_factory):
     for engine in engines:
         engine.load(model)
     return model, *engines
+
+
+@pytest.fixture(scope="module")
+def half():
+    """The shipped model in half precision, on the other engine.
+
+    It is not examined for what it could share: a CPU without instructions for bfloat16 would take minutes.
+    """
+    model = ModelSource("half", SHIPPED.source, dtype="bfloat16")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine_module, "examine", lambda *_, **__: None)
+        other_engine().load(model)
+    return model
 
 
 def draw(engine, request, **options):
@@ -170,9 +184,9 @@ def test_resumed_equals_uninterrupted_for_inpainting(inpainting, scheduler):
 
 
 @pytest.mark.parametrize("scheduler", ["", *DIFFUSION])
-def test_a_state_goes_on_where_the_model_has_another_dtype_as_on_another_kind_of_device(scheduler):
-    request = make_request(scheduler=scheduler, num_inference_steps=4)
-    elsewhere = replace(request, model=ModelSource("half", SHIPPED.source, dtype="bfloat16"))
+def test_a_state_goes_on_where_the_model_has_another_dtype_as_on_another_kind_of_device(half, scheduler):
+    request = make_request(scheduler=scheduler, num_inference_steps=3, width=32, height=32)
+    elsewhere = replace(request, model=half)
     uninterrupted, states = draw_and_save(shipped_engine(), request)
 
     there = resume(other_engine(), elsewhere, states[2])
