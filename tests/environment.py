@@ -21,11 +21,28 @@ FOLDER = Path(os.environ["TESTS_FOLDER"]) / WORKER if WORKER else Path(tempfile.
 OURS = ("PICTOR_", "DATABASE_URL", "REDIS_URL", "BROKER_URL")
 # xdist sets the first in its workers; the second makes each start of a process three times slower.
 PYTHONS = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+DATABASE_FIXTURES = {"db", "transactional_db"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--database=postgres` runs everything on a real PostgreSQL that comes with a wheel."""
     parser.addoption("--database", choices=("sqlite", "postgres"), default="sqlite")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On PostgreSQL only what has to do with a database: the rest is what it is on SQLite."""
+    if config.getoption("database") == "sqlite":
+        return
+    others = [item for item in items if not uses_database(item)]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if uses_database(item)]
+
+
+def uses_database(item: pytest.Item) -> bool:
+    """Whether the test, or the service that it starts, reads or writes a database."""
+    marks = (item.get_closest_marker(name) for name in ("django_db", "service"))
+    return any(marks) or not DATABASE_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 def prepare() -> None:
