@@ -86,8 +86,17 @@ def of_broker(found: dict[str, Any]) -> Iterator[Verdict]:
         "broker",
         "keeps the order",
         all(one["overtaken"] == 0 for one in rows),
-        "; ".join(f"{one['name']}: {one['overtaken']} of {one['ok']} out of order" for one in rows),
+        "; ".join(f"{one['name']}: {one['overtaken']} of {one['ok']} out of order" for one in rows)
+        + in_the_burst(found),
     )
+
+
+def in_the_burst(found: dict[str, Any]) -> str:
+    """How many came out of order there, where many ask at the same moment."""
+    if "burst" not in found:
+        return ""
+    one = row(found["burst"], "broker on Redis")
+    return f"; in a burst {one['overtaken']} of {one['ok']}"
 
 
 def of_native(found: dict[str, Any]) -> Iterator[Verdict]:
