@@ -314,8 +314,8 @@ def burst(found: dict[str, Any], images: Path) -> Iterator[str]:
     own = found["burst"]
     yield "## 6. A burst"
     yield (
-        f"{own['count']} requests at once, for an engine that takes a tenth of a second. The clients "
-        f"of the balancer all wait at the same time, and a refusal after more than a quarter of a second counts as lost; "
+        f"{own['count']} requests at once, for an engine that takes a tenth of a second. The clients of the balancer "
+        f"all wait at the same time, and a refusal after more than a quarter of a second counts as lost; "
         f"16 clients submit to the broker:"
     )
     yield table(
