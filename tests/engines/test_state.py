@@ -193,8 +193,8 @@ def test_a_state_goes_on_where_the_model_has_another_dtype_as_on_another_kind_of
     _, states_there = draw_and_save(other_engine(), elsewhere)
     back = resume(shipped_engine(), request, states_there[2])
 
-    for pixels in (there, back):
-        assert np.abs(pixels.astype(float) - uninterrupted).mean() < 10, "of 255: the whole call differs by up to 6.5"
+    for pixels in (there, back):  # the whole call differs by up to 4.6 of 255, a picture of another seed by at least 9
+        assert np.abs(pixels.astype(float) - uninterrupted).mean() < 6
 
 
 def test_what_an_interrupted_generation_saved_is_enough_to_go_on():
