@@ -9,7 +9,8 @@ from xdist.scheduler import LoadScopeScheduling
 PROCESSES = 2
 SERVICE = "tests/service/"
 FAULTS = "tests/faults/"
-SERVICES_OF_THEIR_OWN = ("test_rabbitmq.py",)
+ONE_THAT_SHARES = ("test_company.py", "test_rabbitmq.py")
+SERVICES_OF_THEIR_OWN = ("test_runtimes.py",)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -36,6 +37,8 @@ class Shares(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
+        if file.startswith(SERVICE) and file.endswith(ONE_THAT_SHARES):
+            return "sharing service"
         if file.startswith(SERVICE) and not file.endswith(SERVICES_OF_THEIR_OWN):
             return SERVICE
         if file.startswith(FAULTS):

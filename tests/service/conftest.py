@@ -46,26 +46,23 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def sharing_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One CPU device that runs four generations at once."""
+    """One CPU device that runs four generations at once; with RabbitMQ as the broker where there is one."""
+    url = os.environ.get("TEST_RABBITMQ_URL")
+    broker = {"BROKER_URL": url} if url else {}
     folder = tmp_path_factory.mktemp("sharing")
     slots = {"PICTOR_CPU_SLOTS": "4"}
-    with running_service(folder, **QUICK, **slots, **database_of_its_own("sharing")) as running:
+    with running_service(folder, **QUICK, **slots, **broker, **database_of_its_own("sharing")) as running:
         yield running
 
 
-@pytest.fixture(scope="module")
-def rabbitmq_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One CPU device, with RabbitMQ as the broker."""
-    url = os.environ.get("TEST_RABBITMQ_URL")
-    if not url:
+@pytest.fixture
+def rabbitmq_service(request: pytest.FixtureRequest) -> Running:
+    """A service with RabbitMQ as the broker."""
+    if not os.environ.get("TEST_RABBITMQ_URL"):
         pytest.skip("TEST_RABBITMQ_URL is not set: the tests with RabbitMQ are skipped.")
-    folder = tmp_path_factory.mktemp("rabbitmq")
-    with running_service(
-        folder, BROKER_URL=url, **QUICK, **ONE_AT_A_TIME, **database_of_its_own("rabbitmq")
-    ) as running:
-        yield running
+    return request.getfixturevalue("sharing_service")
 
 
 assert settings.DATA_DIR != settings.BASE_DIR / "var", "The tests must not touch a service of the developer's."
