@@ -53,7 +53,17 @@ def save(name: str, folder: Path, *, dtype: torch.dtype, device: str) -> None:
     torch.manual_seed(0)
     with made_on(device, dtype=dtype):
         pipe = ARCHITECTURES[name]()
+        give_contrast(pipe.vae)
     pipe.save_pretrained(folder)
+
+
+@torch.no_grad()
+def give_contrast(vae: Any) -> None:
+    """Have the VAE use the whole range of pixels: as made it draws one grey, in which nobody would see a difference."""
+    last = vae.decoder.conv_out
+    pixels = vae.decode(torch.randn(1, vae.config.latent_channels, 32, 32)).sample
+    last.weight.mul_(0.5 / pixels.std())
+    last.bias.zero_()
 
 
 @contextmanager

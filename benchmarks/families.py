@@ -6,7 +6,8 @@
 
 Draws the same requests with the pipeline as diffusers loads it, with the engine one after another, and with the engine
 all at once: pictures from text, one drawn anew from a picture, one painted into it, and a reproducible one. Tells how
-far pictures are apart, as the mean of |difference| over all values from 0 to 255. The reproducible one has to be equal.
+far pictures are apart, as the mean of |difference| over all values from 0 to 255, beside what another prompt and
+another seed make of them. The reproducible one has to be equal.
 """
 
 import argparse
@@ -40,6 +41,7 @@ def requests(work: Work, *, count: int) -> dict[str, ImageRequest]:
     return from_text | {
         "image": replace(image_request(work, count), image=image, strength=0.6),
         "mask": replace(image_request(work, count + 1), image=image, mask=mask, strength=0.9),
+        "other prompt": replace(from_text["text 0"], prompt=from_text["text 1"].prompt),
         "reproducible": replace(image_request(work, count + 2), is_reproducible=True),
     }
 
@@ -130,6 +132,9 @@ def main() -> None:
     for title in alone:
         beside_raw = f"{apart(raw[title], alone[title]):11.3f}" if title in raw else " " * 11
         print(f"  {title:<26} {beside_raw}   {apart(alone[title], together[title]):17.3f}")
+    prompt = apart(alone["text 0"], alone["other prompt"])
+    seed = apart(alone["text 1"], alone["other prompt"])
+    print(f"  another prompt {prompt:.3f}, another seed {seed:.3f}")
     per_picture = seconds / len(from_text)
     print(f"  seconds a picture: raw {raw_seconds:.3f}, engine with {len(from_text)} at once {per_picture:.3f}")
     is_equal = "reproducible" in alone and np.array_equal(alone["reproducible"], together["reproducible"])
@@ -138,6 +143,8 @@ def main() -> None:
         "raw_s": raw_seconds,
         "engine_s": per_picture,
         "beside_raw": max(apart(raw[title], alone[title]) for title in raw),
+        "another_prompt": prompt,
+        "another_seed": seed,
         "in_company": max(apart(alone[title], together[title]) for title in alone),
     }
     rounded = {name: round(value, 4) for name, value in figures.items()}
