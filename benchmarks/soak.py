@@ -8,7 +8,8 @@ Starts a service of its own (web, housekeeper, two CPU workers with two slots, R
 cancels some, and every few seconds breaks something: kills, pauses and stops of each process, kills in mid-work,
 exceptions in the pipeline, a broker that refuses, falls silent, drops connections, restarts or loses everything, a
 storage and a database that are away. Whatever died is started again at once. At the end all faults stop, everything is
-waited for, the history is checked (tests/faults/history.py) and the ledger printed. `--seed` repeats the choices.
+waited for, the history is checked (tests/faults/history.py) and the ledger printed, with the faults that the longest
+recoveries followed. `--seed` repeats the choices, `--folder` keeps the logs.
 """
 
 import argparse
@@ -39,6 +40,7 @@ NOBODY_LISTENS = "http://127.0.0.1:9/"  # so that what is to be told stays in th
 PAUSE_SECONDS = (2.0, 5.0)
 AWAY_SECONDS = 5.0  # longer than the lease
 ORDERS = ("after_claim", "after_upload", "after_result_commit", "step-2")
+SLOWEST = 5  # recoveries that are explained
 EXCEPTIONS = ("MemoryError", "SystemExit", "KeyboardInterrupt", "RuntimeError")
 
 
@@ -49,6 +51,7 @@ class Soak:
         self.cluster = cluster
         self.chance = chance
         self.faults: Counter[str] = Counter()
+        self.moments: list[tuple[float, str]] = []
         self.refused: Counter[str] = Counter()
         self.waiting: list[dict[str, Any]] = []
 
@@ -62,6 +65,7 @@ class Soak:
             if time.monotonic() >= next_fault_at:
                 fault = self.chance.choice(self.choices())
                 self.faults[fault.__name__] += 1
+                self.moments.append((time.time(), fault.__name__))
                 fault()
                 next_fault_at = time.monotonic() + self.chance.uniform(*PAUSE_SECONDS)
 
@@ -73,6 +77,14 @@ class Soak:
             self.lose_messages, self.restart_redis, self.refuse_at_the_broker, self.silence_the_broker,
             self.take_the_storage_away, self.take_the_database_away,
         ]  # fmt: skip
+
+    def explain(self, recovery: dict[str, Any]) -> str:
+        """How long it took, after which fault, and what else was broken meanwhile."""
+        began, ended = recovery["began_at"], recovery["ended_at"]
+        before = [f"{name} {began - at:.1f} s before" for at, name in self.moments if at <= began][-1:]
+        meanwhile = [f"{name} at {at - began:.1f} s" for at, name in self.moments if began < at <= ended]
+        faults = ", ".join(before + meanwhile).replace("_", " ")
+        return f"{recovery['seconds']} s, {recovery['outcome']}, {recovery['messages']} messages; {faults}"
 
     # --- the client ---------------------------------------------------------------------------------------
 
@@ -197,12 +209,13 @@ def main() -> None:
     arguments.add_argument("--quick", action="store_true", help="one minute")
     arguments.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
     arguments.add_argument("--seed", type=int, default=1)
+    arguments.add_argument("--folder", type=Path, help="an empty folder, to be kept; else one that goes at the end")
     options = arguments.parse_args()
     seconds = 60 * (1 if options.quick else options.minutes)
 
     os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     with tempfile.TemporaryDirectory(prefix="pictor-soak-") as place:
-        folder = Path(place)
+        folder = options.folder or Path(place)
         url = str(start_postgres(folder / "postgres").get_uri()) if options.database == "postgres" else ""
         with started_cluster(folder, postgres_url=url, slots=2) as cluster:
             soak = Soak(cluster, chance=random.Random(options.seed))
@@ -213,6 +226,7 @@ def main() -> None:
             while cluster.ask("Generation.objects.unfinished().count()") and time.monotonic() < patience:
                 time.sleep(0.5)
             violations, ledger = cluster.ask("history.violations()"), cluster.ask("history.ledger()")
+            slowest = cluster.ask(f"history.recoveries()[:{SLOWEST}]")
 
     print(f"{sum(soak.faults.values())} faults in {seconds / 60:g} minutes on {options.database}:")
     for name, count in sorted(soak.faults.items()):
@@ -220,9 +234,13 @@ def main() -> None:
     print(f"  requests without an answer or with a 503: {soak.refused.total()}")
     for name, value in ledger.items():
         print(f"  {name:<26} {value}")
+    print("  the longest recoveries, from the last sign of life to the next claim:")
+    for recovery in slowest:
+        print(f"    {soak.explain(recovery)}")
     for sentence in violations:
         print(f"  VIOLATION {sentence}")
     faults = soak.faults.total()
+    ledger["longest_recovery_seconds"] = slowest[0]["seconds"] if slowest else 0.0
     print(json.dumps(ledger | {"violations": len(violations), "faults": faults, "database": options.database}))
     sys.exit(1 if violations or ledger["lost"] or ledger["doubled"] else 0)
 

@@ -122,17 +122,33 @@ def ledger() -> dict[str, object]:
         "lost": sum(not row.is_finished for row in rows),
         "doubled": sum(count > 1 for count in winners),
         "attempts": sum(row.attempt_count for row in rows),
-        "longest_recovery_seconds": round(max(map(longest_recovery, rows), default=0.0), 1),
     }
 
 
-def longest_recovery(generation: Generation) -> float:
-    """Seconds in which nobody ran it after an attempt had ended badly, with the lease that had to run out first."""
-    attempts = sorted(generation.attempts.all(), key=lambda attempt: attempt.number)
-    return max((gap(before, after) for before, after in pairwise(attempts) if before.ended_at), default=0.0)
+def recoveries() -> list[dict[str, object]]:
+    """Each time that nobody ran a generation after an attempt had ended badly; the longest first.
+
+    `began_at` and `ended_at` are in seconds since 1970. It begins with the last sign of life of the one attempt, at
+    most (so it has the lease in it that had to run out), and ends with the claim of the next. `noticed_seconds` of it
+    were over when the attempt was closed, and so many messages were sent until one was claimed.
+    """
+    rows = Generation.objects.prefetch_related("attempts")
+    pairs = (pair for row in rows for pair in pairwise(sorted(row.attempts.all(), key=lambda one: one.number)))
+    found = [recovery(before, after) for before, after in pairs if before.ended_at]
+    return sorted(found, key=lambda one: -float(str(one["seconds"])))
 
 
-def gap(before: Attempt, after: Attempt) -> float:
-    """From the last sign of life of one attempt, at most, to the beginning of the next."""
+def recovery(before: Attempt, after: Attempt) -> dict[str, object]:
+    """From one attempt to the next."""
+    assert before.ended_at is not None
     unnoticed = configuration().lease if before.outcome == Outcome.LOST else timedelta(0)
-    return (after.started_at - before.ended_at + unnoticed).total_seconds()
+    began_at = before.ended_at - unnoticed
+    return {
+        "generation": str(before.generation_id),
+        "outcome": str(before.outcome),
+        "seconds": round((after.started_at - began_at).total_seconds(), 1),
+        "noticed_seconds": round(unnoticed.total_seconds(), 1),
+        "messages": after.dispatch_no - before.dispatch_no,
+        "began_at": began_at.timestamp(),
+        "ended_at": after.started_at.timestamp(),
+    }
