@@ -213,6 +213,25 @@ def broadcast_revoke(task_id: str, *, connect: Callable[[], Connection], by: Con
         by.revoke(task_id, connection=connection)
 
 
+def can_reach_broker() -> bool:
+    """Whether the broker answers; one that has just failed is not asked again for a while."""
+    if is_paused():
+        return False
+    try:
+        in_time(connect_once, current_app.connection_for_write)
+    except Exception as error:  # whatever the transport raises
+        logger.warning("The broker does not answer: %s", error)
+        pause()
+        return False
+    return True
+
+
+def connect_once(connect: Callable[[], Connection]) -> None:
+    """Connect, and let go again."""
+    with connect() as connection:
+        connection.ensure_connection(max_retries=1, timeout=1)
+
+
 def is_paused() -> bool:
     """Whether this process leaves the broker alone, having just seen it fail."""
     return time.monotonic() < _paused_until

@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 
 from generation.conf import configuration
 from generation.models import Device
-from generation.models.many import beat
+from generation.models.many import beat, hold_messages
 from generation.models.webhook import note_progress
 from generation.watch import Watch
 
@@ -71,16 +71,20 @@ class Heartbeat(Thread):
         Its supervisor starts it anew, and its generations are rescued when their leases run out.
         """
         limit = configuration().hang_seconds
-        for watch in self.worker.watches():
-            seconds = watch.seconds_without_step()
+        silent = {watch.task_id: watch.seconds_without_step() for watch in self.worker.watches()}
+        if (stepped_at := self.worker.test_stepped_at) is not None:
+            silent["The test picture"] = time.monotonic() - stepped_at
+        for name, seconds in silent.items():
             if seconds > limit:
-                logger.critical("%s made no step for %.0f s: the device hangs. Starting anew.", watch.task_id, seconds)
+                logger.critical("%s made no step for %.0f s: the device hangs. Starting anew.", name, seconds)
                 os._exit(1)  # a thread that hangs in a driver keeps every politer exit waiting
             if seconds > limit / 2:
-                logger.warning("%s has made no step for %.0f s.", watch.task_id, seconds)
+                logger.warning("%s has made no step for %.0f s.", name, seconds)
 
     def renew_leases(self) -> None:
-        """Renew the lease of every run and tell each what the database knows about it."""
+        """Renew the lease of every run and tell each what the database knows about it; hold messages that arrived."""
+        if in_preparation := self.worker.in_preparation():
+            hold_messages(in_preparation, lease=configuration().lease)
         watches = self.worker.watches()
         if not watches:
             return

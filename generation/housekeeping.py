@@ -29,7 +29,7 @@ from generation.errors import AlreadyFinished
 from generation.events.positions import positions
 from generation.events.publisher import tell
 from generation.lifecycle import CancelReason, Outcome
-from generation.models import Attempt, DiffusionModel, Generation, WebhookEvent
+from generation.models import Attempt, Device, DiffusionModel, Generation, WebhookEvent
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +66,20 @@ def redispatch_overdue() -> int:
     """Publish anew what was dispatched and not claimed in time: its message may be lost."""
     overdue = Generation.objects.overdue().select_related("model", "pinned_to")
     return dispatch.publish_all(overdue[:BATCH])
+
+
+def redispatch_to_idle() -> int:
+    """Publish anew what a device would have begun by now, had it got the message.
+
+    Each message waits twice as long as the one before until it is made anew, for there may be no worker. Where there is
+    one with nothing to do, that would only make a loss last.
+    """
+    settings, published = configuration(), 0
+    unheard = Generation.objects.unheard(since=settings.redispatch, lease=settings.lease).filter(pinned_to=None)
+    for model in DiffusionModel.objects.filter(Exists(unheard.filter(model=OuterRef("pk")))):
+        of_model = unheard.filter(model=model).select_related("model", "pinned_to")
+        published += dispatch.publish_all(of_model[: Device.objects.idle_slots_for(model)])
+    return published
 
 
 def hurry_starving() -> int:
@@ -142,6 +156,7 @@ CHORES = (
     end_overdue,
     hurry_starving,
     redispatch_overdue,
+    redispatch_to_idle,
     fill_windows,
     send_webhooks,
     tell_positions,

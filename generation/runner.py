@@ -31,7 +31,14 @@ PAUSES_WITHOUT_DATABASE_SECONDS = (0.5, 1, 2, *[4] * 7)
 def run(generation_id: UUID, dispatch_no: int, *, worker: Worker) -> None:
     """Run a dispatched generation. What the run itself raises never leaves: it would wedge Celery's thread."""
     with worker.running():
-        run_dispatched(generation_id, dispatch_no, worker)
+        try:
+            run_dispatched(generation_id, dispatch_no, worker)
+        except AWAY as error:
+            # Celery acknowledges the message in any case, so the row must not wait for it.
+            logger.warning(
+                "The message of %s:%s is given back, the database answers: %s", generation_id, dispatch_no, error
+            )
+            settle(lambda: hand_back(generation_id, dispatch_no))
 
 
 def run_dispatched(generation_id: UUID, dispatch_no: int, worker: Worker) -> None:
@@ -44,7 +51,8 @@ def run_dispatched(generation_id: UUID, dispatch_no: int, worker: Worker) -> Non
         generation.unmark_dispatched()
         return
 
-    ready = prepare(generation, worker)
+    with worker.preparing(generation):
+        ready = prepare(generation, worker)
     if isinstance(ready.fault, ServerUnavailable):
         logger.warning("%s is given back before it was claimed: %s", generation, ready.fault)
         generation.unmark_dispatched()
@@ -64,7 +72,7 @@ def run_dispatched(generation_id: UUID, dispatch_no: int, worker: Worker) -> Non
         ready.saving.forget()
     dispatch.notify(generation)
     if worker.device.quarantined_at is not None and generation.status == Status.SUCCEEDED:
-        worker.device.trust(tested_at=attempt.started_at)
+        worker.device.trust(tested_at=attempt.started_at, note=f"The test picture {generation} succeeded.")
     dispatch.top_up(generation.model)
 
 
@@ -112,6 +120,12 @@ def begin_anew(generation: Generation, attempt: Attempt, reason: str, *, watch: 
     logger.warning("%s begins at its first step: %s", attempt, reason)
     watch.begin_anew()
     settle(lambda: generation.begin_anew(attempt, note=reason))
+
+
+def hand_back(generation_id: UUID, dispatch_no: int) -> bool:
+    """Have the message made anew; False if it has brought the generation to a claim, or is stale."""
+    generation = find(generation_id, dispatch_no)
+    return generation is not None and generation.unmark_dispatched()
 
 
 def find(generation_id: UUID, dispatch_no: int) -> Generation | None:

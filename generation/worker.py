@@ -29,6 +29,7 @@ from generation.runtimes.base import Runtime
 from generation.runtimes.choice import Wishes, choose, open_runtime
 from generation.runtimes.errors import ServerUnavailable
 from generation.saving import Saving
+from generation.self_test import SelfTest
 from generation.watch import Watch, deadline_of
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,9 @@ class Worker:
         self.process = uuid4()
         self.is_draining = Event()
         self.is_able = True
+        self.test_stepped_at: float | None = None  # of a test picture under way, on `time.monotonic`'s clock
         self._watches: dict[UUID, Watch] = {}
+        self._in_preparation: Counter[UUID] = Counter()
         self._runs = 0
         self._taken: Counter[str] = Counter()
         self._lines: defaultdict[str, list[object]] = defaultdict(list)
@@ -64,6 +67,23 @@ class Worker:
         finally:
             with self._lock:
                 self._runs -= 1
+
+    @contextmanager
+    def preparing(self, generation: Generation) -> Iterator[None]:
+        """Keep its message from being made anew for the length of the block: a model may take minutes to load."""
+        with self._lock:
+            self._in_preparation[generation.pk] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_preparation[generation.pk] -= 1
+                self._in_preparation += Counter()  # without those that are at zero
+
+    def in_preparation(self) -> list[UUID]:
+        """The generations whose messages have arrived here, and that are not claimed yet."""
+        with self._lock:
+            return list(self._in_preparation)
 
     @contextmanager
     def place(self, model: DiffusionModel, *, alone: bool = False) -> Iterator[None]:
@@ -188,6 +208,7 @@ class Worker:
 _worker: Worker | None = None
 _heartbeat: Heartbeat | None = None
 _caretaker = Caretaker()
+_self_test: SelfTest | None = None
 
 
 def this_worker() -> Worker:
@@ -266,7 +287,7 @@ def start_runtime(sender: WorkController, **_: Any) -> None:
 @essential
 def start_heartbeat(sender: Consumer, **_: Any) -> None:
     """From now on the device is seen to be alive and consumes what its row says."""
-    global _heartbeat
+    global _heartbeat, _self_test
     if not has_a_device(sender.app):
         return
     worker = this_worker()
@@ -274,6 +295,8 @@ def start_heartbeat(sender: Consumer, **_: Any) -> None:
     _heartbeat = Heartbeat(worker, consumer=sender)
     _heartbeat.start()
     _caretaker.start()
+    _self_test = SelfTest(worker)
+    _self_test.start()
     logger.info("%s is ready: %s", worker.device, worker.device.name)
 
 
@@ -288,6 +311,8 @@ def drain(**_: Any) -> None:
 def stop_heartbeat(**_: Any) -> None:
     """The last run has ended, so no lease needs renewing any more."""
     _caretaker.stop()
+    if _self_test is not None:
+        _self_test.stop()
     if _heartbeat is not None:
         _heartbeat.stop()
     if _worker is not None:

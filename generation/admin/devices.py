@@ -71,11 +71,14 @@ def has_loaded(device: Device) -> str | None:
 
 @display(description="Quarantine", empty_value=durations.NOTHING)
 def quarantine(device: Device) -> str | None:
-    """Since when it takes nothing new, why, and what ends that."""
-    if device.quarantined_at is None:
-        return None
-    advice = "A test picture that succeeds ends it, and so does the action “Release from quarantine” in the list."
-    return f"Since {durations.at(device.quarantined_at)}. {device.quarantine_reason} {advice}"
+    """Since when it takes nothing new, why, and what ends that; or what has ended the last one."""
+    if device.quarantined_at is None or device.next_test_at is None:
+        left = device.trusted_from is not None and device.quarantine_note
+        return f"Left {durations.at(device.trusted_from)}. {device.quarantine_note}" if left else None
+    itself = f"It tests itself with a picture of its own not before {durations.at(device.next_test_at)}."
+    ends = "One that succeeds ends it, and so does the action “Release from quarantine” in the list."
+    since = f"Since {durations.at(device.quarantined_at)}."
+    return " ".join(filter(None, (since, device.quarantine_reason, device.quarantine_note, itself, ends)))
 
 
 @display(description="Has found out", empty_value=durations.NOTHING)
@@ -158,7 +161,8 @@ class DeviceAdmin(ModelAdmin):
     @admin.action(description="Release from quarantine", permissions=["change"])
     def release(self, request: HttpRequest, devices: QuerySet[Device]) -> None:
         """Trust the devices again; what they lost before is forgiven."""
-        count = sum(device.trust() for device in devices)
+        note = f"Released by hand by {request.user}."
+        count = sum(device.trust(note=note) for device in devices)
         self.message_user(request, f"{count} in use again.")
 
     @admin.action(description="Make a test picture on each", permissions=["change"])

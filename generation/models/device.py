@@ -5,10 +5,11 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Now
 
 from generation.lifecycle import Outcome
+from generation.models.conditional import update_if
 from generation.models.diffusion_model import DiffusionModel, DiffusionModelQuerySet
 
 logger = logging.getLogger(__name__)
@@ -16,6 +17,8 @@ logger = logging.getLogger(__name__)
 SILENT_AFTER = timedelta(seconds=15)
 DEATHS_IN_A_ROW = 3
 RECENT_ATTEMPTS = 200
+FIRST_TEST_AFTER = timedelta(minutes=1)
+LONGEST_BETWEEN_TESTS = timedelta(hours=1)
 
 
 class DeviceQuerySet(models.QuerySet["Device"]):
@@ -32,6 +35,14 @@ class DeviceQuerySet(models.QuerySet["Device"]):
     def slots_for(self, model: DiffusionModel) -> int:
         """How many generations of `model` all living devices take at once."""
         return sum(device.at_once(model) for device in self.alive().serving(model))
+
+    def idle_slots_for(self, model: DiffusionModel) -> int:
+        """How many more than they run."""
+        devices = self.alive().serving(model)
+        busy = dict(
+            devices.filter(attempts__outcome=Outcome.RUNNING).values_list("pk").annotate(models.Count("attempts"))
+        )
+        return sum(max(0, device.at_once(model) - busy.get(device.pk, 0)) for device in devices)
 
 
 class Device(models.Model):
@@ -57,6 +68,15 @@ class Device(models.Model):
     is_drained = models.BooleanField(default=False, help_text="Takes no new generations while this is set.")
     quarantined_at = models.DateTimeField(null=True, help_text="Since when it takes none, for it loses them.")
     quarantine_reason = models.TextField(blank=True)
+    quarantine_note = models.TextField(
+        blank=True, default="", db_default="", help_text="What came of its latest test, or what ended its quarantine."
+    )
+    self_tests = models.PositiveIntegerField(
+        default=0,
+        db_default=0,
+        help_text="How often it has tested itself since it was well: each time it waits longer.",
+    )
+    self_tested_at = models.DateTimeField(null=True, help_text="When it began the latest of these in this quarantine.")
     trusted_from = models.DateTimeField(
         null=True, help_text="When it left quarantine; what it lost before is forgiven."
     )
@@ -84,7 +104,10 @@ class Device(models.Model):
             return False
         reason = f"Its last {len(deaths)} workers died while they ran generations, each time others."
         healthy = Device.objects.filter(pk=self.pk, quarantined_at=None)
-        if healthy.update(quarantined_at=Now(), quarantine_reason=reason):
+        # One that relapses waits longer than before: else it would cost three attempts every other minute.
+        relapse = When(trusted_from__gt=Now() - LONGEST_BETWEEN_TESTS, then=F("self_tests"))
+        tests = {"self_tests": Case(relapse, default=Value(0)), "self_tested_at": None, "quarantine_note": ""}
+        if healthy.update(quarantined_at=Now(), quarantine_reason=reason, **tests):
             logger.error("%s is in quarantine: %s", self, reason)
         return True
 
@@ -100,12 +123,60 @@ class Device(models.Model):
             deaths.setdefault(attempt.process or attempt.claim_token, set()).add(attempt.generation_id)
         return list(deaths.values())
 
-    def trust(self, *, tested_at: datetime | None = None) -> bool:
+    def trust(self, *, note: str, tested_at: datetime | None = None) -> bool:
         """End its quarantine; False if it was in none, or in none yet when the test `tested_at` began."""
-        held = Device.objects.filter(pk=self.pk, quarantined_at__isnull=False)
+        held = Q(quarantined_at__isnull=False)
         if tested_at is not None:
-            held = held.filter(quarantined_at__lt=tested_at)
-        return bool(held.update(quarantined_at=None, quarantine_reason="", trusted_from=Now()))
+            held &= Q(quarantined_at__lt=tested_at)
+        return self._release(held, note=note, self_tests=0)
+
+    @property
+    def next_test_at(self) -> datetime | None:
+        """From when on it may test itself; None outside of quarantine."""
+        since = self.self_tested_at or self.quarantined_at
+        return since + self._between_tests if self.quarantined_at is not None and since is not None else None
+
+    def begin_self_test(self) -> bool:
+        """Take the next test of its own; False while there is no need for one, or not yet.
+
+        It is counted before it begins: one that kills its worker is followed by a longer wait too.
+        """
+        number = self.self_tests + 1
+        due = Q(self_tested_at=None, quarantined_at__lt=Now() - self._between_tests)
+        due |= Q(self_tested_at__lt=Now() - self._between_tests)
+        in_need = Q(quarantined_at__isnull=False, is_drained=False, self_tests=self.self_tests)
+        note = f"Its test picture {number} was begun, and its worker not heard of again."
+        return update_if(self, in_need & due, self_tests=number, self_tested_at=Now(), quarantine_note=note)
+
+    def note_self_test(self, note: str) -> bool:
+        """Write down what has come of its latest test."""
+        return update_if(self, self._tested, quarantine_note=note)
+
+    def pass_self_test(self) -> bool:
+        """End its quarantine, for its own test has succeeded; False if that has ended otherwise."""
+        return self._release(self._tested, note=f"Its test picture {self.self_tests} succeeded, made by itself.")
+
+    @property
+    def _tested(self) -> Q:
+        """It is in quarantine still, and this was its latest test."""
+        return Q(quarantined_at__isnull=False, self_tests=self.self_tests)
+
+    @property
+    def _between_tests(self) -> timedelta:
+        """How long it waits until it tests itself: twice as long after each that came to nothing."""
+        return min(FIRST_TEST_AFTER * 2 ** min(self.self_tests, 10), LONGEST_BETWEEN_TESTS)
+
+    def _release(self, held: Q, *, note: str, **changes: int) -> bool:
+        """What ends a quarantine, if `held` is true of it."""
+        well = {"quarantined_at": None, "quarantine_reason": "", "trusted_from": Now()}
+        is_released = update_if(self, held, **well, quarantine_note=note, **changes)
+        if is_released:
+            logger.warning("%s has left quarantine: %s", self, note)
+        return is_released
+
+    def models_to_test_with(self) -> DiffusionModelQuerySet:
+        """The models that it may draw a test picture with, the first of them best."""
+        return self.serves.enabled() if self.serves.exists() else DiffusionModel.objects.enabled()
 
     def models_to_serve(self) -> DiffusionModelQuerySet:
         """The models whose generations this device takes: disabled ones too, for what was accepted before."""

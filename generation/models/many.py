@@ -32,6 +32,12 @@ def beat(steps: dict[UUID, tuple[int, int, int]], *, lease: timedelta) -> dict[U
     return {token: cancels[token] is not None for token in steps if token in cancels}
 
 
+def hold_messages(ids: Iterable[UUID], *, lease: timedelta) -> int:
+    """Put off making the messages of these anew: a worker has them, and gets ready. Returns how many still wait."""
+    waiting = Generation.objects.filter(pk__in=list(ids), status=WITHDRAW.source, redispatch_at__isnull=False)
+    return waiting.update(redispatch_at=Now() + lease)
+
+
 def withdraw_all(ids: Iterable[UUID]) -> int:
     """Cancel those that wait; returns how many did."""
     waiting = Generation.objects.filter(pk__in=list(ids), status=WITHDRAW.source)

@@ -52,6 +52,10 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         """Dispatched ones that no worker has claimed in time: their message may be lost."""
         return self.queued().filter(redispatch_at__lt=Now())
 
+    def unheard(self, *, since: timedelta, lease: timedelta) -> "GenerationQuerySet":
+        """Dispatched for so long, and not made anew soon; what a worker has is held for one `lease` at a time."""
+        return self.dispatched().filter(dispatched_at__lt=Now() - since, redispatch_at__gt=Now() + lease)
+
     def shared(self) -> "GenerationQuerySet":
         """Those that any device may run, in line."""
         # All of them are None there, but PostgreSQL needs it to see that the index has the rows in this order.

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 from django.db import OperationalError
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from generation import dispatch, housekeeping
 from generation.lifecycle import Outcome, Status
@@ -40,6 +41,49 @@ def test_a_message_that_is_merely_waiting_is_left_alone(broker, model):
     dispatch.publish(factories.make_generation())
 
     assert housekeeping.redispatch_overdue() == 0
+
+
+def make_backed_off(*, minutes: int = 2, **fields) -> Generation:
+    """A generation whose message was sent again and again while no worker was there, the last time just too early."""
+    return factories.make_generation(
+        dispatch_no=7,
+        dispatched_at=timezone.now() - timedelta(minutes=minutes),
+        redispatch_at=timezone.now() + timedelta(minutes=minutes),
+        **fields,
+    )
+
+
+def test_a_message_is_not_waited_for_while_a_device_has_nothing_to_do(broker, model):
+    generation = make_backed_off()
+    factories.make_device()
+
+    assert housekeeping.redispatch_to_idle() == 1
+
+    generation.refresh_from_db()
+    assert generation.dispatch_no == 8
+
+
+def test_no_more_is_sent_again_than_idle_devices_take(broker, model):
+    for _ in range(5):
+        make_backed_off()
+    factories.make_device(slots=2)
+
+    assert housekeeping.redispatch_to_idle() == 2
+
+
+def test_a_message_waits_while_all_devices_are_busy_or_dead(broker, model):
+    make_backed_off()
+    factories.make_generation().claim(device=factories.make_device(slots=1), dispatch_no=0)
+    factories.make_device(index=1, is_alive=False)
+
+    assert housekeeping.redispatch_to_idle() == 0
+
+
+def test_what_was_sent_a_moment_ago_is_given_time_to_arrive(broker, model):
+    factories.make_device()
+    make_backed_off(minutes=0)
+
+    assert housekeeping.redispatch_to_idle() == 0
 
 
 def test_a_generation_of_a_lost_worker_waits_again(model):

@@ -1,11 +1,14 @@
 """One run, from claim to commit, and every way in which it can end."""
 
 import errno
+from datetime import timedelta
 
 import pytest
 from celery.worker import state as celery_state
 from django.core.files.storage import default_storage
 from django.db import OperationalError
+from django.db.models.functions import Now
+from django.utils import timezone
 
 from generation import dispatch, operations, runner, storage
 from generation.engines.errors import DeviceLost, ModelUnavailable, OutOfMemory
@@ -170,6 +173,38 @@ def test_a_model_that_kills_its_workers_while_it_loads_is_given_up(worker, setti
 
     generation.refresh_from_db()
     assert (generation.status, generation.error_code) == (Status.FAILED, "model_unavailable")
+
+
+def test_a_message_is_not_made_anew_while_a_worker_loads_its_model(worker):
+    generation = factories.make_generation(num_inference_steps=5, dispatch_no=1)
+    heartbeat, load, overdue = Heartbeat(worker, consumer=None), worker.runtime.load, []
+
+    def load_slowly(source):
+        Generation.objects.update(dispatched_at=Now(), redispatch_at=Now() - timedelta(seconds=1))
+        heartbeat.renew_leases()
+        overdue.append(Generation.objects.overdue().exists())
+        load(source)
+
+    worker.runtime.load = load_slowly
+    runner.run(generation.pk, 1, worker=worker)
+
+    generation.refresh_from_db()
+    assert (overdue, generation.status) == ([False], Status.SUCCEEDED)
+
+
+def test_a_database_that_is_away_before_the_claim_costs_only_the_message(worker, monkeypatch):
+    generation = factories.make_generation(dispatch_no=1, dispatched_at=timezone.now(), redispatch_at=timezone.now())
+    monkeypatch.setattr(runner, "PAUSES_WITHOUT_DATABASE_SECONDS", (0,))
+
+    def refuse(self, **_):
+        raise OperationalError("connection refused")
+
+    with monkeypatch.context() as away:
+        away.setattr(Generation, "claim", refuse)
+        runner.run(generation.pk, 1, worker=worker)
+
+    generation.refresh_from_db()
+    assert (generation.status, generation.dispatched_at, generation.redispatch_at) == (Status.QUEUED, None, None)
 
 
 def test_an_unexpected_error_while_loading_fails_the_generation(worker):
