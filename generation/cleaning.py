@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -55,10 +56,19 @@ def expire(generation: Generation) -> bool:
 
 
 class Walk:
-    """A slow walk through all folders of the storage, which goes on where it stopped and rests at the end."""
+    """A slow walk through all folders of the storage, which goes on where it stopped and rests at the end.
 
-    def __init__(self, root: str = storage.ROOT, *, round_seconds: float = ROUND_SECONDS) -> None:
-        self._root = root
+    Or through what else `all_ids` gives the generations of, one after another.
+    """
+
+    def __init__(
+        self,
+        root: str = storage.ROOT,
+        *,
+        round_seconds: float = ROUND_SECONDS,
+        all_ids: Callable[[], Iterator[UUID]] | None = None,
+    ) -> None:
+        self._all_ids = all_ids or partial(storage.generations_with_files, root)
         self._round_seconds = round_seconds
         self._ids: Iterator[UUID] = iter(())
         self._next_round_at = 0.0
@@ -68,12 +78,13 @@ class Walk:
         ids = list(islice(self._ids, count))
         if not ids and time.monotonic() >= self._next_round_at:
             self._next_round_at = time.monotonic() + self._round_seconds
-            self._ids = storage.generations_with_files(self._root)
+            self._ids = self._all_ids()
         return ids
 
 
 _walk = Walk()
 _walk_over_states = Walk(saved_states.ROOT, round_seconds=ROUND_OF_STATES_SECONDS)
+_walk_over_redis = Walk(round_seconds=ROUND_OF_STATES_SECONDS, all_ids=saved_states.generations_in_redis)
 _half_uploads_at = 0.0
 
 
@@ -91,13 +102,13 @@ def remove_orphans(walk: Walk = _walk) -> int:
     return len(orphans)
 
 
-def remove_states(walk: Walk = _walk_over_states) -> int:
+def remove_states(*walks: Walk) -> int:
     """Remove the saved states of generations that have ended, which their workers do themselves unless they die."""
-    ids = walk.next_ids(BATCH)
+    ids = [one for walk in walks or (_walk_over_states, _walk_over_redis) for one in walk.next_ids(BATCH)]
     going_on = set(Generation.objects.unfinished().filter(pk__in=ids).values_list("pk", flat=True)) if ids else set()
     ended = [generation_id for generation_id in ids if generation_id not in going_on]
     for generation_id in ended:
-        storage.remove_generation(generation_id, saved_states.ROOT)
+        saved_states.forget(generation_id)
     return len(ended)
 
 

@@ -7,6 +7,7 @@ over.
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import cast
 from uuid import UUID
 
@@ -86,6 +87,17 @@ def forget(generation_id: UUID) -> None:
         storage.remove_generation(generation_id, ROOT)
     except Exception as error:  # each backend has its own errors, and all of them mean the same here
         logger.warning("The state of %s stays for now: %s", generation_id, error)
+
+
+def generations_in_redis() -> Iterator[UUID]:
+    """The ids of generations that have a state there, one after another, as they are asked for; none if it is away."""
+    if not configuration().saves_in_redis:
+        return
+    beginning = f"{configuration().redis_prefix}state:"
+    with suppress(RedisError, OSError), streams.connect() as redis:
+        for name in redis.scan_iter(match=f"{beginning}*", count=1000):
+            with suppress(ValueError):  # not one of ours
+                yield UUID(cast(bytes, name).decode().removeprefix(beginning))
 
 
 def file_name(generation_id: UUID, step: int) -> str:

@@ -217,6 +217,18 @@ def test_states_of_what_has_ended_or_gone_are_removed(model, settings):
     storage.remove_generation(waiting.pk, saved_states.ROOT)
 
 
+def test_states_in_redis_of_what_has_ended_do_not_wait_for_its_clock(broker, model):
+    waiting, ended = factories.make_generation(), factories.make_generation(status=Status.FAILED)
+    for generation in (waiting, ended):
+        saved_states.keep(generation.pk, b"a state", step=3)
+
+    cleaning.remove_states(walk := cleaning.Walk(all_ids=saved_states.generations_in_redis))
+    removed = cleaning.remove_states(walk)
+
+    assert removed == 1
+    assert [list(saved_states.find(one.pk)) for one in (waiting, ended)] == [[b"a state"], []]
+
+
 def test_what_was_used_before_yesterday_is_forgotten(user, stranger):
     today = datetime.now(UTC).date()
     for owner, days_ago in ((user, 3), (stranger, 2), (user, 1), (user, 0)):
