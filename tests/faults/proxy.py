@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from tests.ports import free_port
@@ -19,6 +20,7 @@ class Proxy:
         self.port = free_port()
         self._gate = open_gate()
         self._delay_seconds = 0.0
+        self._left_to_hear, self._spring = float("inf"), do_nothing
         self._sockets: set[socket.socket] = set()
         self._listener: socket.socket | None = None
         self.accept()
@@ -59,6 +61,10 @@ class Proxy:
                 connected.shutdown(socket.SHUT_RDWR)
         self._gate.set()
 
+    def spring_after(self, size: int, spring: Callable[[], None]) -> None:
+        """Once clients have said so many bytes more, call `spring` before the next are forwarded; and never again."""
+        self._left_to_hear, self._spring = size, spring
+
     def close(self) -> None:
         """End it."""
         self.refuse()
@@ -80,11 +86,24 @@ class Proxy:
             return
         self._sockets |= {client, server}
         threading.Thread(target=self._pump, args=[server, client, gate], daemon=True).start()
-        self._pump(client, server, gate)
+        self._pump(client, server, gate, hear=self._hear)
 
-    def _pump(self, source: socket.socket, sink: socket.socket, gate: threading.Event) -> None:
+    def _hear(self, size: int) -> None:
+        self._left_to_hear -= size
+        if self._left_to_hear < 0:
+            self._left_to_hear, spring = float("inf"), self._spring
+            spring()
+
+    def _pump(
+        self,
+        source: socket.socket,
+        sink: socket.socket,
+        gate: threading.Event,
+        hear: Callable[[int], None] = lambda size: None,
+    ) -> None:
         with suppress(OSError):
             while data := source.recv(CHUNK):
+                hear(len(data))
                 gate.wait()
                 time.sleep(self._delay_seconds)
                 sink.sendall(data)
@@ -93,6 +112,10 @@ class Proxy:
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
             self._sockets.discard(end)
+
+
+def do_nothing() -> None:
+    """What happens after so many bytes unless something else should."""
 
 
 def open_gate() -> threading.Event:

@@ -1,5 +1,6 @@
 """Images on a real S3 server, over HTTP: signatures, expiry, ranges."""
 
+import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -19,8 +20,9 @@ from generation.lifecycle import Status
 from generation.parameters import Wishes
 from generation.sources import StoredInput, Upload
 from tests import factories, pictures
+from tests.faults.proxy import Proxy
 from tests.ports import free_port
-from tests.s3_server import BUCKET, KEY, SECRET, started_s3
+from tests.s3_server import BUCKET, KEY, SECRET, S3Server, started_s3
 
 CLIENT_CONFIG = Config(
     connect_timeout=3,
@@ -223,3 +225,27 @@ def test_a_server_that_does_not_answer_is_unavailable_and_not_full(settings, mon
         storage.save("generations/one/1-token/0.png", picture)
 
     assert refused.value.code == "storage_unavailable"
+
+
+@pytest.mark.parametrize("megabytes", [3, 20], ids=["in one piece", "in parts"])
+def test_a_server_that_dies_in_the_middle_of_an_upload_has_the_whole_file_once_it_is_back(
+    settings, tmp_path, megabytes
+):
+    data, deaths = os.urandom(megabytes * 1024 * 1024), []
+    with S3Server(tmp_path) as server:
+        proxy = Proxy(("127.0.0.1", server.port))
+
+        def die() -> None:
+            server.kill()
+            deaths.append(server.url)
+            server.start()
+
+        use_bucket(settings, f"http://127.0.0.1:{proxy.port}")
+        proxy.spring_after(len(data) // 2, die)
+
+        name = storage.save("generations/one.png", EncodedImage(data, "image/png", "png"), pauses=[0.5] * 20)
+
+        assert deaths == [server.url]
+        assert storage.read(name) == data
+        assert [stored.key for stored in default_storage.bucket.objects.all()] == [name]
+        proxy.close()
