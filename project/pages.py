@@ -13,6 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from generation.admin import columns, devices, durations
+from generation.condition import Shortcoming, shortcomings
 from generation.lifecycle import Status
 from generation.models import Device, Generation
 
@@ -88,8 +89,13 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     if generations.is_open_to(request):
         context |= {"counts": counts(), "newest": newest()}
     if known_devices.is_open_to(request):
-        context |= {"devices": device_table()}
+        context |= {"devices": device_table(), "warnings": [in_words(one) for one in shortcomings()]}
     return context
+
+
+def in_words(shortcoming: Shortcoming) -> str:
+    """What does not do its work, with the names that only operators are told."""
+    return f"{shortcoming.sentence} ({', '.join(shortcoming.names)})" if shortcoming.names else shortcoming.sentence
 
 
 def counts() -> list[dict[str, Any]]:

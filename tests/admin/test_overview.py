@@ -47,8 +47,19 @@ def test_it_costs_the_same_number_of_queries_however_much_there_is(operator, dja
         factories.make_attempt(generation=generation, device=device, outcome=Outcome.SUCCEEDED)
         factories.make_image(generation=generation)
 
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(11):
         operator.get("/admin/")
+
+
+def test_it_says_what_does_not_do_its_work_and_where(operator):
+    factories.make_device(host="rack1", quarantined_at=timezone.now())
+    factories.make_generation(model=factories.make_model(slug="forgotten"))
+
+    page = operator.get("/admin/").content.decode()
+
+    assert "No housekeeper was seen lately" in page
+    assert "in quarantine: they lost their workers, and test themselves now and then. (cpu0@rack1)" in page
+    assert "start a worker. (forgotten)" in page
 
 
 def test_it_opens_when_there_is_nothing_yet(operator):
