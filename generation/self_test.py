@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from django.db import Error, connection
 
+from generation import kill_points
 from generation.engines.errors import DeviceLost
 from generation.engines.types import ImageRequest, Progress
 from generation.models import DiffusionModel
@@ -91,6 +92,7 @@ class SelfTest(Thread):
     def on_step(self, progress: Progress) -> None:
         """Note that it goes on, and stop where the worker does."""
         self.worker.test_stepped_at = time.monotonic()
+        kill_points.reach("self-test", str(self.worker.device))
         if self.worker.is_draining.is_set():
             raise Draining
 

@@ -143,3 +143,26 @@ def test_15_a_worker_that_is_stopped_politely_hands_over_at_its_next_step(cluste
     assert cluster.wait_for_end(worker) == 0
     assert cluster.wait(generation)["status"] == Status.SUCCEEDED
     assert cluster.outcomes(generation) == [Outcome.RELEASED, Outcome.SUCCEEDED]
+
+
+def test_a_device_leaves_quarantine_by_itself_and_works_again(cluster):
+    device = "Device.objects.filter(label='cpu0')"
+
+    cluster.ask(f"{device}.update(quarantined_at=Now() - timedelta(minutes=2), self_tested_at=None, self_tests=0)")
+    cluster.until(lambda: not cluster.ask(f"{device}.exclude(quarantined_at=None).exists()"))
+
+    assert "succeeded, made by itself" in cluster.ask(f"{device}.get().quarantine_note")
+    cluster.kill("cpu1")
+    assert cluster.wait(cluster.submit())["status"] == Status.SUCCEEDED
+
+
+def test_a_device_whose_test_kills_its_worker_stays_in_quarantine(cluster):
+    device = "Device.objects.filter(label='cpu0')"
+    cluster.order("self-test", "SIGKILL")
+
+    cluster.ask(f"{device}.update(quarantined_at=Now() - timedelta(minutes=2), self_tested_at=None, self_tests=0)")
+    cluster.wait_for_end("cpu0")
+
+    assert cluster.ask(f"{device}.exclude(quarantined_at=None).exists()")
+    assert "not heard of again" in cluster.ask(f"{device}.get().quarantine_note")
+    assert cluster.wait(cluster.submit())["status"] == Status.SUCCEEDED, "the other one works on"
