@@ -83,16 +83,16 @@ class Heartbeat(Thread):
 
     def renew_leases(self) -> None:
         """Renew the lease of every run and tell each what the database knows about it; hold messages that arrived."""
-        if in_preparation := self.worker.in_preparation():
-            hold_messages(in_preparation, lease=configuration().lease)
+        if held := self.worker.held():
+            hold_messages(held, lease=configuration().lease)
         watches = self.worker.watches()
         if not watches:
             return
         steps = {watch.claim_token: (watch.step, watch.total, watch.saving.saved_step) for watch in watches}
-        held = beat(steps, lease=configuration().lease)
+        claims = beat(steps, lease=configuration().lease)
         for watch in watches:
-            watch.is_lost = watch.claim_token not in held
-            watch.is_cancel_requested = held.get(watch.claim_token, False)
+            watch.is_lost = watch.claim_token not in claims
+            watch.is_cancel_requested = claims.get(watch.claim_token, False)
         self.report([watch for watch in watches if not watch.is_lost])
 
     def report(self, watches: list[Watch]) -> None:

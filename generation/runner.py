@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from uuid import UUID
 
@@ -51,13 +52,15 @@ def run_dispatched(generation_id: UUID, dispatch_no: int, worker: Worker) -> Non
         generation.unmark_dispatched()
         return
 
-    with worker.preparing(generation):
+    with worker.holding(generation):  # a model may take minutes to load
         ready = prepare(generation, worker)
     if isinstance(ready.fault, ServerUnavailable):
         logger.warning("%s is given back before it was claimed: %s", generation, ready.fault)
         generation.unmark_dispatched()
         return
-    with worker.place(generation.model, alone=generation.runs_alone):
+    # Who is to be alone waits for all others; its message, made anew meanwhile, would wait again, and again be late.
+    hold = worker.holding(generation) if generation.runs_alone else nullcontext()
+    with hold, worker.place(generation.model, alone=generation.runs_alone):
         attempt = generation.claim(
             device=worker.device, dispatch_no=dispatch_no, process=worker.process, from_step=ready.found.step
         )

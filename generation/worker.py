@@ -48,7 +48,7 @@ class Worker:
         self.is_able = True
         self.test_stepped_at: float | None = None  # of a test picture under way, on `time.monotonic`'s clock
         self._watches: dict[UUID, Watch] = {}
-        self._in_preparation: Counter[UUID] = Counter()
+        self._held: Counter[UUID] = Counter()
         self._runs = 0
         self._taken: Counter[str] = Counter()
         self._lines: defaultdict[str, list[object]] = defaultdict(list)
@@ -69,21 +69,21 @@ class Worker:
                 self._runs -= 1
 
     @contextmanager
-    def preparing(self, generation: Generation) -> Iterator[None]:
-        """Keep its message from being made anew for the length of the block: a model may take minutes to load."""
+    def holding(self, generation: Generation) -> Iterator[None]:
+        """Keep its message from being made anew for the length of the block, for it has arrived and only takes long."""
         with self._lock:
-            self._in_preparation[generation.pk] += 1
+            self._held[generation.pk] += 1
         try:
             yield
         finally:
             with self._lock:
-                self._in_preparation[generation.pk] -= 1
-                self._in_preparation += Counter()  # without those that are at zero
+                self._held[generation.pk] -= 1
+                self._held += Counter()  # without those that are at zero
 
-    def in_preparation(self) -> list[UUID]:
-        """The generations whose messages have arrived here, and that are not claimed yet."""
+    def held(self) -> list[UUID]:
+        """The generations whose messages are held here."""
         with self._lock:
-            return list(self._in_preparation)
+            return list(self._held)
 
     @contextmanager
     def place(self, model: DiffusionModel, *, alone: bool = False) -> Iterator[None]:

@@ -37,8 +37,9 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         return sum(device.at_once(model) for device in self.alive().serving(model))
 
     def idle_slots_for(self, model: DiffusionModel) -> int:
-        """How many more than they run."""
-        devices = self.alive().serving(model)
+        """How many more than they run; none of a device that runs one alone."""
+        alone = self.model.objects.filter(attempts__outcome=Outcome.RUNNING, attempts__generation__runs_alone=True)
+        devices = self.alive().serving(model).exclude(pk__in=alone.values("pk"))
         busy = dict(
             devices.filter(attempts__outcome=Outcome.RUNNING).values_list("pk").annotate(models.Count("attempts"))
         )

@@ -79,6 +79,13 @@ def test_a_message_waits_while_all_devices_are_busy_or_dead(broker, model):
     assert housekeeping.redispatch_to_idle() == 0
 
 
+def test_a_device_that_keeps_its_places_free_for_one_alone_is_busy(broker, model):
+    make_backed_off()
+    factories.make_generation(runs_alone=True).claim(device=factories.make_device(slots=4), dispatch_no=0)
+
+    assert housekeeping.redispatch_to_idle() == 0
+
+
 def test_what_was_sent_a_moment_ago_is_given_time_to_arrive(broker, model):
     factories.make_device()
     make_backed_off(minutes=0)

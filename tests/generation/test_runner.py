@@ -2,6 +2,7 @@
 
 import errno
 from datetime import timedelta
+from threading import Event, Thread
 
 import pytest
 from celery.worker import state as celery_state
@@ -190,6 +191,29 @@ def test_a_message_is_not_made_anew_while_a_worker_loads_its_model(worker):
 
     generation.refresh_from_db()
     assert (overdue, generation.status) == ([False], Status.SUCCEEDED)
+
+
+def test_a_message_is_not_made_anew_while_it_waits_to_be_alone(worker):
+    worker.runtime.loaded, may_go_on = (factories.make_generation().model.slug,), Event()
+    worker.runtime.at_step = lambda step: may_go_on.wait(10)
+    other, alone = (factories.make_generation(dispatch_no=1, runs_alone=is_alone) for is_alone in (False, True))
+    threads = [Thread(target=runner.run, args=(one.pk, 1), kwargs={"worker": worker}) for one in (other, alone)]
+    threads[0].start()
+    while not worker.watches():
+        pass
+    threads[1].start()
+    while not worker._want_to_be_alone:
+        pass
+
+    Generation.objects.filter(pk=alone.pk).update(dispatched_at=Now(), redispatch_at=Now() - timedelta(seconds=1))
+    Heartbeat(worker, consumer=None).renew_leases()
+    is_overdue = Generation.objects.overdue().exists()
+    may_go_on.set()
+    for thread in threads:
+        thread.join(10)
+
+    alone.refresh_from_db()
+    assert (is_overdue, alone.status) == (False, Status.SUCCEEDED)
 
 
 def test_a_database_that_is_away_before_the_claim_costs_only_the_message(worker, monkeypatch):
