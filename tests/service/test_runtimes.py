@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from generation.lifecycle import Status
 from tests.runtimes.serving import server_process
 from tests.service.conftest import QUICK, database_of_its_own
 from tests.service.running import LONG, Running, running_service
@@ -91,8 +92,9 @@ def test_a_cancel_stops_the_model_server_too(remote):
 def test_what_a_killed_model_server_was_drawing_is_drawn_by_the_next_one(remote):
     service = remote.service
     both = [service.submit(**LONG | {"num_inference_steps": 30}, seed=seed) for seed in (1, 2)]
-    for generation in both:
-        service.wait(generation, until=is_drawing)
+    for generation in both:  # one of them may wait in the server for a place in the other's forwards
+        service.wait(generation, until=lambda seen: seen["status"] == Status.RUNNING)
+    service.wait(both[0], until=lambda seen: is_drawing(seen) or is_drawing(service.look(both[1])))
     worker = service.worker_pid("cpu0")
 
     remote.kill()
