@@ -44,7 +44,8 @@ def test_a_prompt_is_submitted_in_the_form_and_its_page_follows(browser, visit, 
 
     generation = Generation.objects.get()
     assert browser.current_url.endswith(f"/api/generations/{generation.pk}/")
-    assert "number 1 in the queue" in browser.find_element(By.CLASS_NAME, "generation").text
+    # The page follows what happens, so an element that was found may be another one the next moment.
+    waiting.until(expected.text_to_be_present_in_element((By.CLASS_NAME, "generation"), "number 1 in the queue"))
 
 
 def test_the_raw_form_leads_to_the_generation_too(browser, visit, waiting, model):
