@@ -13,24 +13,21 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from uuid import uuid4
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from work import add_work_arguments, image_request, work_of
 
-from generation.engines.engine import Engine  # noqa: E402  found through the line above
-from generation.engines.state import SavedState  # noqa: E402
-from generation.engines.types import ImageRequest, ModelSource, Progress  # noqa: E402
+from generation.engines.engine import Engine  # found through `work`
+from generation.engines.state import SavedState
+from generation.engines.types import ImageRequest, Progress
 
-SHIPPED = "fluent-emoji-256"
 PAUSE_SECONDS = 5  # PICTOR_SAVE_SECONDS unless somebody sets it
 PUT_AWAY = 50
 
@@ -124,41 +121,22 @@ def main() -> None:
     """Run, print, and end with one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer rounds and steps")
-    parser.add_argument("--model", default=SHIPPED, help="the shipped one, or a name that architectures.py knows")
-    parser.add_argument("--folder", type=Path, help="where that model lies already")
-    parser.add_argument("--device", default="cpu", help="cpu, or the number of a GPU")
+    add_work_arguments(parser)
     parser.add_argument("--clients", default="1", help="how many generations at once; several numbers in turn")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance-scale", type=float, default=4.5)
     parser.add_argument("--scheduler", default="", help="the model's own unless one is named")
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.steps = 3, 10
-    device = "cpu" if options.device == "cpu" else f"cuda:{options.device}"
 
     with tempfile.TemporaryDirectory(prefix="pictor-saving-") as name:
-        folder = options.folder or (ROOT / "weights" / SHIPPED if options.model == SHIPPED else Path(name, "model"))
-        if not folder.exists():
-            subprocess.run([sys.executable, ROOT / "benchmarks/architectures.py", options.model, folder], check=True)
-        model = ModelSource(slug=options.model, source=str(folder))
+        work = work_of(options, folder=Path(name))
+        device = work.torch_device
         engine = Engine(device)
-        engine.load(model)
+        engine.load(image_request(work, 0).model)
 
         def request(number: int) -> ImageRequest:
-            return ImageRequest(
-                model=model,
-                prompt=f"a red apple, picture {number}",
-                negative_prompt="",
-                width=options.size,
-                height=options.size,
-                num_inference_steps=options.steps,
-                guidance_scale=options.guidance_scale,
-                seed=number,
-                num_images=1,
-                scheduler=options.scheduler,
-            )
+            return replace(image_request(work, number), scheduler=options.scheduler)
 
         print(
             f"{options.model} {options.size}x{options.size}, {options.steps} steps on {device}; {options.rounds} rounds"
