@@ -93,7 +93,8 @@ class Child:
             pause = self.patience.pause_seconds(failures)
             self.log.problem(self.spec.name, f"{outcome}; starting again in {pause:g} s")
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._stop.wait()
 
     def stop(self) -> None:
         """Ask the process to end, once; `run` returns when it has, or has been killed after its grace."""

@@ -40,7 +40,7 @@ class Hub:
 
     def __init__(self) -> None:
         self._commands = streams.connect_async(connections=2)
-        self._reader = streams.connect_async(connections=1, wait_seconds=streams.READ_SECONDS)
+        self._reader = streams.connect_async(connections=1)
         self._wake_up_call = streams.wake_up_call(uuid4().hex)
         self._woken = "0-0"
         self._listeners: dict[str, set[Listener]] = {}
@@ -55,7 +55,7 @@ class Hub:
         if self._is_closed:
             raise EventsUnavailable("The process stops.")
         try:
-            await self._commands.ping()
+            await streams.ping(self._commands)
         except UNAVAILABLE as error:
             raise EventsUnavailable(str(error)) from error
 
@@ -174,7 +174,7 @@ class Hub:
         while True:
             try:
                 if failures:
-                    await self._reader.ping()
+                    await streams.ping(self._reader)
                     self._start_all_anew()  # what was published meanwhile may be lost
                 await self._read_once()
                 if failures:

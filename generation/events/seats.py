@@ -11,6 +11,8 @@ from uuid import uuid4
 from redis.asyncio import Redis
 
 from generation.conf import configuration
+from generation.events.patience import answers_within
+from generation.events.streams import ANSWER_SECONDS
 
 KNOWN_SECONDS = 30
 
@@ -28,6 +30,7 @@ def key_of(name: str) -> str:
     return f"{configuration().redis_prefix}seats:{name}"
 
 
+@answers_within(ANSWER_SECONDS)
 async def take(redis: Redis, names: Collection[str]) -> tuple[Seat, list[int]]:
     """A seat under each of the names, and how many are taken there now, this one among them."""
     seat = Seat(uuid4().hex, tuple(names))
@@ -42,6 +45,7 @@ async def take(redis: Redis, names: Collection[str]) -> tuple[Seat, list[int]]:
     return seat, [int(count) for count in answers[3::4]]
 
 
+@answers_within(ANSWER_SECONDS)
 async def keep(redis: Redis, seats: Iterable[Seat]) -> None:
     """Have it known for a while that these are still taken."""
     now, _ = await redis.time()
@@ -53,6 +57,7 @@ async def keep(redis: Redis, seats: Iterable[Seat]) -> None:
     await pipeline.execute()
 
 
+@answers_within(ANSWER_SECONDS)
 async def leave(redis: Redis, seat: Seat) -> None:
     """Free it."""
     pipeline = redis.pipeline(transaction=False)

@@ -12,6 +12,7 @@ from redis.retry import Retry
 
 from generation.conf import configuration
 from generation.events.event import Event
+from generation.events.patience import answers_within
 
 Entry = tuple[bytes, Mapping[bytes, bytes]]
 
@@ -60,18 +61,24 @@ def connect() -> Redis:
     )
 
 
-def connect_async(*, connections: int, wait_seconds: float = 0) -> AsyncRedis:
-    """A client for an event loop that waits for one of a few connections; an answer may take longer than usual."""
+def connect_async(*, connections: int) -> AsyncRedis:
+    """A client for an event loop that waits for one of a few connections; the calls below bound how long they take."""
     pool = BlockingConnectionPool.from_url(
         address(),
         max_connections=connections,
-        timeout=wait_seconds + ANSWER_SECONDS,
-        socket_timeout=wait_seconds + ANSWER_SECONDS,
+        timeout=ANSWER_SECONDS,
         socket_connect_timeout=ANSWER_SECONDS,
+        socket_timeout=None,  # not redis-py's default: answers_within says why
         retry=AsyncRetry(NoBackoff(), 0),
         protocol=2,
     )
     return AsyncRedis.from_pool(pool)
+
+
+@answers_within(ANSWER_SECONDS)
+async def ping(redis: AsyncRedis) -> None:
+    """Raise what Redis has against answering."""
+    await redis.ping()
 
 
 def append(redis: Redis, events: Iterable[Event]) -> None:
@@ -95,6 +102,7 @@ def read_listeners(redis: Redis) -> frozenset[str]:
     return frozenset(name.decode() for name in known)
 
 
+@answers_within(ANSWER_SECONDS)
 async def note_listeners(redis: AsyncRedis, names: Iterable[str]) -> None:
     """Have it known for a while that somebody listens to these owners and generations."""
     now, _ = await redis.time()
@@ -105,29 +113,34 @@ async def note_listeners(redis: AsyncRedis, names: Iterable[str]) -> None:
     await pipeline.execute()
 
 
+@answers_within(ANSWER_SECONDS)
 async def newest_entry(redis: AsyncRedis, stream: str) -> bytes | None:
     """The id of the last entry, None for an empty stream."""
     entries = cast(list[Entry], await redis.xrevrange(stream, count=1))
     return entries[0][0] if entries else None
 
 
+@answers_within(ANSWER_SECONDS)
 async def entries_between(redis: AsyncRedis, stream: str, first: str, last: str, *, count: int) -> list[Entry]:
     """At most `count` entries; an id with "(" before it is not among them."""
     return cast(list[Entry], await redis.xrange(stream, first, last, count))
 
 
+@answers_within(READ_SECONDS + ANSWER_SECONDS)
 async def new_entries(redis: AsyncRedis, after: Mapping[str, str], *, count: int) -> list[tuple[bytes, list[Entry]]]:
     """What has come to each stream after the id that is given for it, or will in a while; at most `count` of each."""
     reply = await redis.xread(cast(Any, after), count=count, block=int(1000 * READ_SECONDS))
     return cast(list[tuple[bytes, list[Entry]]], reply or [])
 
 
+@answers_within(ANSWER_SECONDS)
 async def previews(redis: AsyncRedis, generations: Sequence[str]) -> dict[str, bytes]:
     """The newest preview of each, as WebP; those without one are missing."""
     found = await redis.mget([preview_of(generation) for generation in generations])
     return {name: cast(bytes, webp) for name, webp in zip(generations, found, strict=True) if webp is not None}
 
 
+@answers_within(ANSWER_SECONDS)
 async def begin(redis: AsyncRedis, event: Event) -> bytes:
     """Write the first entry of a stream; returns its id."""
     stream = stream_of(event.owner)
@@ -137,6 +150,7 @@ async def begin(redis: AsyncRedis, event: Event) -> bytes:
     return cast(bytes, (await pipeline.execute())[0])
 
 
+@answers_within(ANSWER_SECONDS)
 async def wake_up(redis: AsyncRedis, stream: str) -> None:
     """Write to a stream that nobody else reads."""
     pipeline = redis.pipeline(transaction=False)

@@ -97,7 +97,8 @@ class Job:
         try:
             while True:
                 try:
-                    frame = await asyncio.wait_for(self._frames.get(), ALIVE_SECONDS)
+                    async with asyncio.timeout(ALIVE_SECONDS):
+                        frame = await self._frames.get()
                 except TimeoutError:
                     frame = Frame(Kind.ALIVE)
                 yield frame

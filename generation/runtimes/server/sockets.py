@@ -67,7 +67,8 @@ class SocketServer:
         self._conversations[task] = conversation = Conversation(self._host, reader, writer)
         try:
             # Who closes with something unread resets the connection, and what was sent is lost: so the hello is read.
-            hello = await asyncio.wait_for(reader.readexactly(len(HELLO)), HELLO_SECONDS)
+            async with asyncio.timeout(HELLO_SECONDS):
+                hello = await reader.readexactly(len(HELLO))
             check_peer(writer.get_extra_info("socket"), allowed=self._allowed)
             check_hello(hello)
             writer.write(HELLO)
