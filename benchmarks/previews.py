@@ -18,6 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 from work import add_work_arguments, image_request, work_of
 
 from generation.engines import encoding  # found through `work`
@@ -29,7 +30,7 @@ GOAL = 0.02
 
 
 class Onlooker:
-    """An on_step that takes a preview whenever one is due, and has a thread encode it."""
+    """An on_step that begins a preview whenever one is due, and has a thread wait for it and encode it."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -44,10 +45,15 @@ class Onlooker:
             if now < self._due_at or progress.step >= progress.total:
                 return
             self._due_at = now + APART_SECONDS
-        pixels = progress.preview()
+        finish = progress.start_preview()
+        if finish is not None:
+            self._encoder.submit(self._encode, finish)
+
+    def _encode(self, finish: Callable[[], np.ndarray | None]) -> None:
+        pixels = finish()
         if pixels is not None:
             self.count += 1
-            self._encoder.submit(encoding.preview, pixels)
+            encoding.preview(pixels)
 
 
 def look_away(progress: Progress) -> None:

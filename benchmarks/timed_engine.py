@@ -117,9 +117,9 @@ class TimedOffers:
             return None
         return lambda: PackedState(self._step, self._total, bytes(32 * 1024))
 
-    def preview(self) -> np.ndarray | None:
+    def start_preview(self) -> Callable[[], np.ndarray]:
         """A grey square."""
-        return np.full((64, 64, 3), 128, np.uint8)
+        return lambda: np.full((64, 64, 3), 128, np.uint8)
 
 
 def draw(request: ImageRequest) -> np.ndarray:

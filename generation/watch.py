@@ -105,6 +105,7 @@ class Watch:
     def leave(self) -> None:
         """Note that the run has left the pipeline: its place on the device is free."""
         self.left_at = time.monotonic()
+        self.report.end()
 
     def seconds_since_left(self) -> float:
         """How long ago the run left the pipeline; 0.0 if it never was in it."""

@@ -42,8 +42,19 @@ class StateOffer:
         state = SavedState(self.step, self.total, scheduler="Scripted", attributes={}, latents=latents, generators=())
         return lambda: state
 
-    def preview(self) -> None:
+    def start_preview(self) -> None:
         """There is none."""
+
+
+class RedPreview:
+    """What a step offers that has a red preview, and no state."""
+
+    def copy_state(self) -> None:
+        """There is none."""
+
+    def start_preview(self) -> Callable[[], np.ndarray]:
+        """32 red pixels square."""
+        return lambda: np.full((32, 32, 3), (200, 0, 0), dtype=np.uint8)
 
 
 class ScriptedRuntime:

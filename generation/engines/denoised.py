@@ -5,9 +5,10 @@ Latents between two steps are mostly noise; what the denoiser makes of them show
 
 from __future__ import annotations
 
-import functools
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial, wraps
 from typing import Any
 
 import torch
@@ -31,30 +32,35 @@ class LastStep:
             scheduler.step = self._looking_on(step)
 
     def _looking_on(self, step: Any) -> Any:
-        @functools.wraps(step)  # pipelines look at its signature
+        @wraps(step)  # pipelines look at its signature
         def look_on(model_output: Any, timestep: Any, sample: Any, *args: Any, **kwargs: Any) -> Any:
             self._given = _Given(model_output, timestep, sample)
             return step(model_output, timestep, sample, *args, **kwargs)
 
         return look_on
 
-    def denoised(self) -> torch.Tensor | None:
-        """The latents of the finished picture, float32; None if the scheduler is of an unknown kind."""
-        if self._given is None:
-            return None
-        sample = self._given.sample.float()
-        output = self._given.model_output.float()
+    def foresight(self) -> Callable[[], torch.Tensor | None] | None:
+        """What gives the latents of the finished picture as this step foresees it; None before the first step.
+
+        They are float32, or None if the scheduler is of an unknown kind. It may be called while later steps are taken.
+        """
+        return partial(self._foresee, self._given) if self._given is not None else None
+
+    def _foresee(self, given: _Given) -> torch.Tensor | None:
+        sample, output = given.sample.float(), given.model_output.float()
         if output.shape[1] == 2 * sample.shape[1]:
             output = output.chunk(2, dim=1)[0]  # the other half is a learned variance
         config = self._scheduler.config
-        timestep = torch.as_tensor(self._given.timestep, dtype=torch.float32, device=sample.device)
+        timestep = torch.as_tensor(given.timestep, dtype=torch.float32)
+        if timestep.ndim:
+            timestep = timestep.to(sample.device)  # a single one stays on the host: to send it is to wait for the GPU
         prediction_type = config.get("prediction_type", "flow_prediction")
         if prediction_type == "flow_prediction":
             return sample - timestep / config.num_train_timesteps * output
         if not hasattr(self._scheduler, "alphas_cumprod"):
             return None
         index = timestep.round().long().clamp(0, config.num_train_timesteps - 1)
-        alpha_cumprod = self._scheduler.alphas_cumprod.to(sample.device, torch.float32)[index]
+        alpha_cumprod = self._scheduler.alphas_cumprod.to(timestep.device, torch.float32)[index]
         if float(self._scheduler.init_noise_sigma) != 1:
             sample = sample * alpha_cumprod.sqrt()  # here noise is added to the picture at full strength
         return _denoised(sample, output, alpha_cumprod=alpha_cumprod, prediction_type=prediction_type)

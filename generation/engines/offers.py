@@ -32,9 +32,9 @@ class StepOffers:
             return None
         return self.call.loop.copy(step=self.step, total=self.total, latents=self.latents)
 
-    def preview(self) -> np.ndarray | None:
-        """A small picture, or None."""
-        return None if self.is_over else self.call.preview()
+    def start_preview(self) -> Callable[[], np.ndarray | None] | None:
+        """A small picture on its way, or None."""
+        return None if self.is_over else self.call.start_preview()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class CallOffers:
         """At the end of a step; without latents in a tensor there is no state."""
         return StepOffers(self, step, total, latents if isinstance(latents, torch.Tensor) else None)
 
-    def preview(self) -> np.ndarray | None:
+    def start_preview(self) -> Callable[[], np.ndarray | None] | None:
         """A picture of what the last step that was taken makes of the latents."""
         width, height = self.request.width, self.request.height
-        return self.previewer.draw(self.last_step, pipe=self.pipe, width=width, height=height, device=self.device)
+        return self.previewer.start(self.last_step, pipe=self.pipe, width=width, height=height, device=self.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from generation.engines import projections
 from generation.engines.denoised import LastStep
 from generation.engines.projections import Projection
-from generation.engines.side_stream import fetch
+from generation.engines.side_stream import start_fetch
 
 logger = logging.getLogger(__name__)
 
@@ -26,31 +27,40 @@ class Previewer:
         self._projection: Projection | None = None
         self._is_searched = False
 
-    def draw(self, step: LastStep, *, pipe: Any, width: int, height: int, device: torch.device) -> np.ndarray | None:
-        """uint8 (h, w, 3) of the first image; None for a pipeline, scheduler or VAE that it knows no way for.
+    def start(
+        self, step: LastStep, *, pipe: Any, width: int, height: int, device: torch.device
+    ) -> Callable[[], np.ndarray | None] | None:
+        """Begin to draw the first image; what is returned waits for the device, in any thread: uint8 (h, w, 3).
 
-        `width` and `height` are the image's own, in pixels. The first call may take as long as encoding a few
-        pictures, as unknown VAEs are tried.
+        None, from either, for a pipeline, scheduler or VAE that it knows no way for. `width` and `height` are the
+        image's own, in pixels. The first call may take as long as encoding a few pictures, as unknown VAEs are tried.
         """
         projection = self._find_projection(pipe, device=device)
-        if projection is None:
+        foresee = step.foresight()
+        if projection is None or foresee is None:
             return None
 
         def project() -> list[torch.Tensor]:
-            latents = step.denoised()
+            latents = foresee()
             if latents is not None:
                 latents = _as_map(latents[:1], pipe=pipe, width=width, height=height)
             if latents is None or latents.shape[1] != len(projection.factors):
                 return []
             return [projection(latents[0])]
 
-        pictures = fetch(project, device=device)
-        return pictures[0].numpy() if pictures else None
+        fetch = start_fetch(project, device=device)
+
+        def finish() -> np.ndarray | None:
+            pictures = fetch()
+            return pictures[0].numpy() if pictures else None
+
+        return finish
 
     def _find_projection(self, pipe: Any, *, device: torch.device) -> Projection | None:
         with self._lock:
             if not self._is_searched:
-                self._projection = _search(pipe, device=device)
+                projection = _search(pipe, device=device)
+                self._projection = projection.to(device) if projection is not None else None
                 self._is_searched = True
             return self._projection
 

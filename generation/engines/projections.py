@@ -21,10 +21,13 @@ class Projection:
     factors: torch.Tensor
     bias: torch.Tensor
 
+    def to(self, device: torch.device) -> Projection:
+        """The same one there."""
+        return Projection(self.factors.to(device), self.bias.to(device))
+
     def __call__(self, latents: torch.Tensor) -> torch.Tensor:
-        """uint8 (h, w, 3) of latents (channels, h, w), where they are."""
-        factors, bias = (part.to(latents.device, non_blocking=True) for part in (self.factors, self.bias))
-        rgb = latents.float().permute(1, 2, 0) @ factors + bias
+        """uint8 (h, w, 3) of latents (channels, h, w) on the same device."""
+        rgb = latents.float().permute(1, 2, 0) @ self.factors + self.bias
         return ((rgb.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 

@@ -19,7 +19,10 @@ def fetch(work: Callable[[], Sequence[torch.Tensor]], *, device: torch.device) -
 
 
 def start_fetch(work: Callable[[], Sequence[torch.Tensor]], *, device: torch.device) -> Copies:
-    """Begin with that; any thread may wait for the copies. Until then nobody may write into what `work` gives."""
+    """Begin with that; any thread may wait for the copies.
+
+    Until then nobody may write into what `work` gives; what it refers to is kept until then.
+    """
     if device.type == "cuda":
         launched = torch.cuda.Event()
         launched.record(torch.cuda.current_stream(device))
@@ -38,6 +41,7 @@ def _start(work: Callable[[], Sequence[torch.Tensor]], *, device: torch.device) 
         return lambda: ready
     with torch.cuda.device(device), torch.cuda.stream(_stream(device)):
         originals = [tensor.detach() for tensor in work()]
+        kept: list[object] = [work, originals]
         copies = [_start_copy(tensor) for tensor in originals]
         # A blocking event sleeps instead of spinning: the launches of other threads need the processor.
         done = torch.cuda.Event(blocking=True)
@@ -45,7 +49,7 @@ def _start(work: Callable[[], Sequence[torch.Tensor]], *, device: torch.device) 
 
     def wait() -> list[torch.Tensor]:
         done.synchronize()
-        originals.clear()  # their memory belongs to another stream, which could have used it again before
+        kept.clear()  # memory that belongs to another stream, which could have used it again before
         return [copy.clone() for copy in copies]  # pinned memory is for the next copy, not to be kept
 
     return wait

@@ -64,8 +64,8 @@ class Offers(Protocol):
     def copy_state(self) -> Callable[[], SavedState | PackedState] | None:
         """The state to go on from after this step, on its way to the host."""
 
-    def preview(self) -> np.ndarray | None:
-        """A small picture of what becomes of it."""
+    def start_preview(self) -> Callable[[], np.ndarray | None] | None:
+        """A small picture of what becomes of it, on its way to the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +89,18 @@ class Progress:
         copy = self.copy_state()
         return copy() if copy is not None else None
 
-    def preview(self) -> np.ndarray | None:
-        """A small picture, uint8 (h, w, 3), of what the first image becomes; None if there is no way to draw one.
+    def start_preview(self) -> Callable[[], np.ndarray | None] | None:
+        """Begin to draw a small picture of what the first image becomes; None if there is no way to draw one.
 
-        Only while on_step runs, and in its thread, which waits for the device; nobody else does.
+        Only while on_step runs, and in its thread. What is returned gives it, uint8 (h, w, 3), in any thread: it waits
+        for the device, and gives None if the pipeline turns out to have no preview.
         """
-        return self.offers.preview() if self.offers is not None else None
+        return self.offers.start_preview() if self.offers is not None else None
+
+    def preview(self) -> np.ndarray | None:
+        """The same picture at once: this thread waits for the device, and nobody else does."""
+        finish = self.start_preview()
+        return finish() if finish is not None else None
 
 
 OnStep = Callable[[Progress], None]

@@ -2,8 +2,11 @@
 
 import logging
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from threading import BoundedSemaphore, Lock
+from typing import TYPE_CHECKING, Any
 
 from generation.conf import configuration
 from generation.engines import encoding
@@ -12,17 +15,27 @@ from generation.events.event import Event, Kind
 from generation.events.publisher import publisher
 from generation.models import Generation
 
+if TYPE_CHECKING:
+    import numpy as np
+
 logger = logging.getLogger(__name__)
 
 SHARE_OF_THE_NEWEST = 0.2  # in the moving average of the time that a step takes
 PREVIEW_SECONDS = 1.0  # between two previews of one generation
 PREVIEWS_APART_SECONDS = 0.1  # between two of all generations of this worker
 
+PREVIEWS_AT_ONCE = 4  # a device takes a step to make one, a model server that is far away a little more
+
 _next_preview_at = 0.0
+_threads = ThreadPoolExecutor(PREVIEWS_AT_ONCE, thread_name_prefix="previews")
+_free = BoundedSemaphore(PREVIEWS_AT_ONCE)
 
 
 class ProgressReport:
-    """Told of each step by the run's own thread, it tells the publisher."""
+    """Told of each step by the run's own thread, it tells the publisher.
+
+    Previews are only begun there: other threads wait for the device.
+    """
 
     def __init__(self, generation: Generation) -> None:
         self._owner = str(generation.owner_id)
@@ -32,6 +45,8 @@ class ProgressReport:
         self._seconds_per_step: float | None = None
         self._has_previews = configuration().has_previews
         self._next_preview_at = 0.0
+        self._is_over = False
+        self._lock = Lock()
 
     def on_step(self, progress: Progress) -> None:
         """Note the time and leave the rest to the publisher's thread."""
@@ -39,7 +54,12 @@ class ProgressReport:
         self._measure(now)
         publisher.publish(Event(self._owner, Kind.PROGRESS, self._generation, self._data(progress)))
         if self._wants_preview(progress, now):
-            self._preview(progress)
+            self._begin_preview(progress)
+
+    def end(self) -> None:
+        """The run has left the pipeline: a preview that is not there yet comes too late."""
+        with self._lock:
+            self._is_over = True
 
     def _measure(self, now: float) -> None:
         """The first step begins with the prompt's encoding, so time is taken from its end on."""
@@ -68,14 +88,32 @@ class ProgressReport:
         _next_preview_at = now + PREVIEWS_APART_SECONDS
         return True
 
-    def _preview(self, progress: Progress) -> None:
+    def _begin_preview(self, progress: Progress) -> None:
+        if not _free.acquire(blocking=False):
+            return  # what waits for the others takes long: more of them would not make it quicker
+        data = {"step": progress.step, "total": progress.total}
         try:
-            pixels = progress.preview()
+            finish = progress.start_preview()
+            drawing = _threads.submit(self._finish_preview, finish, data) if finish is not None else None
         except Exception:  # an ornament must not end a generation
+            logger.exception("There are no previews of %s.", self._generation)
+            drawing = None
+        if drawing is not None:
+            drawing.add_done_callback(lambda _: _free.release())
+        else:
+            self._has_previews = False  # there is no way to draw one for this pipeline
+            _free.release()
+
+    def _finish_preview(self, finish: "Callable[[], np.ndarray | None]", data: dict[str, Any]) -> None:
+        try:
+            pixels = finish()
+        except Exception:
             logger.exception("There are no previews of %s.", self._generation)
             pixels = None
         if pixels is None:
-            self._has_previews = False  # there is no way to draw one for this pipeline
+            self._has_previews = False
             return
-        draw, data = partial(encoding.preview, pixels), {"step": progress.step, "total": progress.total}
-        publisher.publish(Event(self._owner, Kind.PREVIEW, self._generation, data, draw=draw))
+        event = Event(self._owner, Kind.PREVIEW, self._generation, data, draw=partial(encoding.preview, pixels))
+        with self._lock:
+            if not self._is_over:
+                publisher.publish(event)

@@ -260,7 +260,12 @@ class Offers:
 
         return finish
 
-    def preview(self) -> np.ndarray | None:
-        """The picture; None if there is no way to draw one, or the server has taken the last step meanwhile."""
-        frame = self.listener.wait_for(self.listener.wish(Kind.PREVIEW))
-        return packing.unpack_picture(frame) if frame is not None else None
+    def start_preview(self) -> Callable[[], np.ndarray | None]:
+        """Ask for the picture; it is None if there is no way to draw one, or the server has taken its last step."""
+        answer = self.listener.wish(Kind.PREVIEW)
+
+        def finish() -> np.ndarray | None:
+            frame = self.listener.wait_for(answer)
+            return packing.unpack_picture(frame) if frame is not None else None
+
+        return finish

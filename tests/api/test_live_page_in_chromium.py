@@ -2,7 +2,6 @@
 
 import time
 
-import numpy as np
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions as expected
@@ -14,20 +13,10 @@ from generation.events.progress import ProgressReport
 from generation.events.publisher import tell
 from generation.lifecycle import Status
 from tests import factories
+from tests.fakes import RedPreview
 from tests.serving import serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
-
-
-class Offers:
-    """A step that offers a red preview."""
-
-    def copy_state(self) -> None:
-        """Nothing."""
-
-    def preview(self) -> np.ndarray:
-        """32 red pixels square."""
-        return np.full((32, 32, 3), (200, 0, 0), dtype=np.uint8)
 
 
 @pytest.fixture
@@ -60,7 +49,7 @@ def test_the_page_shows_progress_and_preview_as_they_happen_and_then_the_image(a
     report, steps = ProgressReport(generation), iter(range(1, 20))
 
     def make_steps(_) -> bool:
-        report.on_step(Progress(step=min(17, next(steps, 17)), total=20, offers=Offers()))
+        report.on_step(Progress(step=min(17, next(steps, 17)), total=20, offers=RedPreview()))
         time.sleep(0.1)
         return "step 17 of 20" in browser.find_element(By.CLASS_NAME, "whereabouts").text
 

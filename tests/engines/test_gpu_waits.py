@@ -7,6 +7,7 @@ import torch
 
 from generation.engines.engine import Engine
 from generation.engines.schedulers import SCHEDULERS, compatible_with
+from generation.engines.types import Progress
 from tests.engines.models import SHIPPED, make_request
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no GPU here.")
@@ -24,22 +25,22 @@ def engine():
     engine.close()
 
 
-@pytest.mark.parametrize("is_saved", [False, True])
+@pytest.mark.parametrize("begin", [None, Progress.copy_state, Progress.start_preview])
 @pytest.mark.parametrize("scheduler", ["", *sorted(set(compatible_with("DDIMScheduler")) - DRAWING)])
-def test_no_step_waits_for_the_gpu(engine, scheduler, is_saved):
+def test_no_step_waits_for_the_gpu(engine, scheduler, begin):
     request = replace(make_request(), num_inference_steps=STEPS, scheduler=scheduler)
-    copies = []
+    begun = []
 
-    def save(progress):
-        if is_saved:
-            copies.append(progress.copy_state())
+    def look(progress):
+        if begin is not None:
+            begun.append(begin(progress))
 
-    engine.generate(request, on_step=save)  # what is only done once may wait
+    engine.generate(request, on_step=look)  # what is only done once may wait
 
     def forbid_waiting(progress):
         if progress.step == 2:
             torch.cuda.set_sync_debug_mode("error")
-        save(progress)
+        look(progress)
         if progress.step == progress.total - 2:
             torch.cuda.set_sync_debug_mode("default")
 

@@ -47,6 +47,19 @@ def test_a_preview_half_way_looks_like_the_picture(scheduler):
     assert np.sqrt((difference**2).mean()) < 25  # a grey square would be off by 90
 
 
+def test_a_preview_that_is_waited_for_later_is_still_of_its_step():
+    request, later, at_once = make_request(num_inference_steps=4), [], []
+
+    def on_step(progress):
+        if progress.step == 1:
+            later.append(progress.start_preview())
+            at_once.append(progress.preview())
+
+    shipped_engine().generate(request, on_step=on_step)
+
+    assert np.array_equal(later[0](), at_once[0])
+
+
 def test_looking_changes_nothing():
     request = make_request(num_inference_steps=3)
 
@@ -69,6 +82,15 @@ def test_there_is_no_preview_once_on_step_has_returned():
     shipped_engine().generate(make_request(), on_step=seen.append)
 
     assert seen[0].preview() is None
+
+
+def stepped():
+    """What has seen one step of a denoise loop."""
+    scheduler = DDIMScheduler()
+    scheduler.set_timesteps(4)
+    last_step = LastStep(scheduler)
+    scheduler.step(torch.zeros(1, 4, 8, 8), torch.tensor(500), torch.zeros(1, 4, 8, 8))
+    return last_step
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
@@ -95,7 +117,7 @@ def test_each_scheduler_foresees_what_a_sure_denoiser_wants(name):
         scheduler.scale_model_input(latents, timestep)
     scheduler.step(output, timestep, latents)
 
-    assert torch.allclose(last_step.denoised(), target, atol=1e-3)
+    assert torch.allclose(last_step.foresight()(), target, atol=1e-3)
 
 
 def test_a_prediction_of_the_noise_is_understood():
@@ -106,11 +128,11 @@ def test_a_prediction_of_the_noise_is_understood():
 
     scheduler.step(noise, torch.tensor(500), alpha_cumprod.sqrt() * 0.5 + (1 - alpha_cumprod).sqrt() * noise)
 
-    assert torch.allclose(last_step.denoised(), torch.full((1, 4, 8, 8), 0.5), atol=1e-3)
+    assert torch.allclose(last_step.foresight()(), torch.full((1, 4, 8, 8), 0.5), atol=1e-3)
 
 
 def test_nothing_is_foreseen_before_the_first_step():
-    assert LastStep(LCMScheduler()).denoised() is None
+    assert LastStep(LCMScheduler()).foresight() is None
 
 
 @pytest.mark.parametrize(("channels", "scaling_factor"), [(4, 0.18215), (4, 0.13025), (16, 1.5305), (16, 0.3611)])
@@ -129,11 +151,11 @@ def test_a_vae_that_cannot_be_tried_costs_previews_and_nothing_else(caplog):
     pipe = SimpleNamespace(vae=SimpleNamespace(config={}, dtype=torch.float32))
     previewer = Previewer()
 
-    pictures = [previewer.draw(None, pipe=pipe, width=64, height=64, device=CPU) for _ in range(2)]
+    pictures = [previewer.start(stepped(), pipe=pipe, width=64, height=64, device=CPU) for _ in range(2)]
 
     assert pictures == [None, None]
     assert len(caplog.records) == 1
 
 
 def test_a_pipeline_without_a_vae_has_no_previews():
-    assert Previewer().draw(None, pipe=SimpleNamespace(), width=64, height=64, device=CPU) is None
+    assert Previewer().start(stepped(), pipe=SimpleNamespace(), width=64, height=64, device=CPU) is None

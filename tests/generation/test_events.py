@@ -5,6 +5,8 @@ import json
 import logging
 import time
 from base64 import b64decode
+from collections.abc import Callable
+from concurrent.futures import Future
 from io import BytesIO
 
 import numpy as np
@@ -31,6 +33,7 @@ from generation.lifecycle import Status
 from generation.models import Generation
 from generation.models.positions import position_of
 from tests import factories
+from tests.fakes import RedPreview
 
 
 @pytest.fixture(autouse=True)
@@ -225,15 +228,19 @@ def test_the_task_of_a_listener_that_does_not_notice_is_cancelled(monkeypatch):
 # --- Previews
 
 
-class Offers:
-    """A step that offers a red preview."""
+class Drawing(RedPreview):
+    """One that is still being drawn, by a thread that waits for `pixels`."""
 
-    def copy_state(self) -> None:
-        """Nothing."""
+    def __init__(self) -> None:
+        self.pixels: Future[np.ndarray] = Future()
 
-    def preview(self) -> np.ndarray:
-        """32 red pixels square."""
-        return np.full((32, 32, 3), (200, 0, 0), dtype=np.uint8)
+    def start_preview(self) -> Callable[[], np.ndarray]:
+        """What comes of it."""
+        return self.pixels.result
+
+    def finish(self) -> None:
+        """It is drawn."""
+        self.pixels.set_result(RedPreview().start_preview()())
 
 
 @pytest.fixture
@@ -251,7 +258,11 @@ def heard(broker, monkeypatch):
 
 
 def shown(broker, user) -> list[tuple[str, dict]]:
-    """Kind and data of what was published about the user's generations."""
+    """Kind and data of what was published about the user's generations, once all previews are drawn."""
+    for _ in range(progress_module.PREVIEWS_AT_ONCE):
+        assert progress_module._free.acquire(timeout=20)
+    for _ in range(progress_module.PREVIEWS_AT_ONCE):
+        progress_module._free.release()
     assert publisher.flush(timeout_seconds=5)
     entries = broker.xrange(streams.stream_of(str(user.pk)))
     return [(fields[b"kind"].decode(), json.loads(fields[b"data"])) for _, fields in entries]
@@ -262,7 +273,7 @@ def test_who_listens_gets_a_preview(broker, user, heard):
     generation = factories.make_generation(owner=user)
     heard(f"generation:{generation.pk}")
 
-    ProgressReport(generation).on_step(Progress(step=3, total=20, offers=Offers()))
+    ProgressReport(generation).on_step(Progress(step=3, total=20, offers=RedPreview()))
 
     assert ("preview", {"generation": str(generation.pk), "step": 3, "total": 20}) in shown(broker, user)
     image = Picture.open(BytesIO(broker.get(streams.preview_of(str(generation.pk)))))
@@ -277,7 +288,7 @@ def test_a_preview_reaches_the_listener_as_an_address_that_shows_it(broker, user
     async def hear() -> ReceivedEvent:
         async with this_hub().listen(user.pk, generation_id=generation.pk) as listener:
             await asyncio.to_thread(heard, f"generation:{generation.pk}")
-            ProgressReport(generation).on_step(Progress(step=3, total=20, offers=Offers()))
+            ProgressReport(generation).on_step(Progress(step=3, total=20, offers=RedPreview()))
             while True:
                 for one in await listener.take(timeout_seconds=20) or []:
                     if one.kind == Kind.PREVIEW:
@@ -293,7 +304,7 @@ def test_there_are_no_previews_for_nobody(broker, user, heard):
     generation = factories.make_generation(owner=user)
     heard("generation:another")
 
-    ProgressReport(generation).on_step(Progress(step=3, total=20, offers=Offers()))
+    ProgressReport(generation).on_step(Progress(step=3, total=20, offers=RedPreview()))
 
     assert broker.keys(streams.preview_of("*")) == []
 
@@ -304,7 +315,7 @@ def test_previews_can_be_switched_off(broker, user, heard, settings):
     generation = factories.make_generation(owner=user)
     heard(f"generation:{generation.pk}")
 
-    ProgressReport(generation).on_step(Progress(step=3, total=20, offers=Offers()))
+    ProgressReport(generation).on_step(Progress(step=3, total=20, offers=RedPreview()))
 
     assert [kind for kind, _ in shown(broker, user)] == ["progress"]
 
@@ -315,14 +326,54 @@ def test_a_preview_that_cannot_be_drawn_ends_nothing(broker, user, heard, caplog
     heard(f"generation:{generation.pk}")
     report = ProgressReport(generation)
 
-    class Broken(Offers):
-        def preview(self) -> np.ndarray:
+    class Broken(RedPreview):
+        def start_preview(self) -> Callable[[], np.ndarray]:
             raise RuntimeError("This device draws nothing.")
 
     report.on_step(Progress(step=3, total=20, offers=Broken()))
 
     assert [kind for kind, _ in shown(broker, user)] == ["progress"]
     assert "draws nothing" in caplog.text
+
+
+@pytest.mark.django_db
+def test_no_step_waits_for_its_preview(broker, user, heard):
+    generation = factories.make_generation(owner=user)
+    heard(f"generation:{generation.pk}")
+    drawing = Drawing()
+
+    ProgressReport(generation).on_step(Progress(step=3, total=20, offers=drawing))
+
+    drawing.finish()
+    assert "preview" in [kind for kind, _ in shown(broker, user)]
+
+
+@pytest.mark.django_db
+def test_a_preview_that_comes_after_the_end_is_not_told(broker, user, heard):
+    generation = factories.make_generation(owner=user)
+    heard(f"generation:{generation.pk}")
+    report, drawing = ProgressReport(generation), Drawing()
+    report.on_step(Progress(step=3, total=20, offers=drawing))
+
+    report.end()
+    drawing.finish()
+
+    assert [kind for kind, _ in shown(broker, user)] == ["progress"]
+
+
+@pytest.mark.django_db
+def test_while_previews_take_long_no_more_are_begun(broker, user, heard, monkeypatch):
+    monkeypatch.setattr(progress_module, "PREVIEWS_APART_SECONDS", 0.0)
+    generations = [factories.make_generation(owner=user) for _ in range(progress_module.PREVIEWS_AT_ONCE + 1)]
+    heard(f"owner:{user.pk}")
+    drawings = [Drawing() for _ in generations]
+
+    for generation, drawing in zip(generations, drawings, strict=True):
+        ProgressReport(generation).on_step(Progress(step=3, total=20, offers=drawing))
+
+    for drawing in drawings:
+        drawing.finish()
+    assert [kind for kind, _ in shown(broker, user)].count("preview") == len(generations) - 1
 
 
 # --- Positions

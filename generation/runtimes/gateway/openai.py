@@ -176,9 +176,9 @@ class PartialImage:
     def copy_state(self) -> None:
         """There is none."""
 
-    def preview(self) -> np.ndarray:
-        """The picture, uint8 (h, w, 3)."""
-        return self._picture
+    def start_preview(self) -> Callable[[], np.ndarray]:
+        """The picture, uint8 (h, w, 3), which is there already."""
+        return lambda: self._picture
 
 
 def described(error: httpx.HTTPError) -> str:

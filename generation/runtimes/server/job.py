@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
@@ -17,6 +18,9 @@ from generation.engines.types import GeneratedImages, ImageRequest, Progress
 from generation.runtimes import packing
 from generation.runtimes.errors import ServerUnavailable
 from generation.runtimes.frames import Frame, Kind
+
+if TYPE_CHECKING:
+    from generation.engines.state import SavedState
 
 logger = logging.getLogger(__name__)
 
@@ -65,10 +69,10 @@ class Job:
         # A step before the first one has nothing to give; what was asked for waits for one that has.
         if Kind.PREVIEW in self.wants and progress.offers is not None:
             self.wants.discard(Kind.PREVIEW)
-            self.tell(self._preview(progress))
+            self._give(progress.start_preview, _pack_preview)
         if Kind.SAVE in self.wants and progress.offers is not None:
             self.wants.discard(Kind.SAVE)
-            self._save(progress)
+            self._give(progress.copy_state, _pack_finite)
         place = {"step": progress.step, "total": progress.total, "has_offers": progress.offers is not None}
         self.tell(Frame(Kind.PROGRESS, place))
 
@@ -113,23 +117,6 @@ class Job:
             last = frame
         return last
 
-    def _save(self, progress: Progress) -> None:
-        """Begin to copy the state; a thread of its own waits for the device, and packs it."""
-        copy = progress.copy_state()
-        if copy is None:
-            self.tell(packing.pack_state(None))
-            return
-
-        def finish() -> None:
-            try:
-                state = copy()
-                self.tell(packing.pack_state(state if state.is_finite else None))
-            except Exception:  # a precaution must not end a generation
-                logger.exception("A state could not be saved.")
-                self.tell(packing.pack_state(None))
-
-        self._loop.call_soon_threadsafe(self._loop.run_in_executor, None, finish)
-
     def _result(self, made: GeneratedImages) -> Frame:
         drawn_at = time.monotonic()
         whole = replace(made, pixels=np.ascontiguousarray(made.pixels))
@@ -139,9 +126,34 @@ class Job:
         )
         return packing.pack_images(whole, times)
 
-    def _preview(self, progress: Progress) -> Frame:
+    def _give(self, start: Callable[[], Callable[[], Any] | None], pack: Callable[[Any], Frame]) -> None:
+        """Begin to make what was asked for; a thread of its own waits for the device, and packs it.
+
+        Nothing that goes wrong here may end the generation: then there is none.
+        """
         try:
-            return packing.pack_picture(Kind.PREVIEWED, progress.preview())
-        except Exception:  # an ornament must not end a generation
-            logger.exception("A preview could not be drawn.")
-            return Frame(Kind.PREVIEWED)
+            finish = start()
+        except Exception:
+            logger.exception("What a client has asked for could not be begun.")
+            finish = None
+        if finish is None:
+            self.tell(pack(None))
+            return
+
+        def give(finish: Callable[[], Any]) -> None:
+            try:
+                self.tell(pack(finish()))
+            except Exception:
+                logger.exception("What a client has asked for could not be made.")
+                self.tell(pack(None))
+
+        self._loop.call_soon_threadsafe(self._loop.run_in_executor, None, give, finish)
+
+
+def _pack_preview(pixels: np.ndarray | None) -> Frame:
+    return packing.pack_picture(Kind.PREVIEWED, pixels)
+
+
+def _pack_finite(state: SavedState | PackedState | None) -> Frame:
+    """One with NaN in it would make a black picture of the rest: it is as good as none."""
+    return packing.pack_state(state if state is not None and state.is_finite else None)
