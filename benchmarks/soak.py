@@ -217,7 +217,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="pictor-soak-") as place:
         folder = options.folder or Path(place)
         url = str(start_postgres(folder / "postgres").get_uri()) if options.database == "postgres" else ""
-        with started_cluster(folder, postgres_url=url, slots=2) as cluster:
+        with started_cluster(folder, postgres_url=url, slots=2, forks=False) as cluster:
             soak = Soak(cluster, chance=random.Random(options.seed))
             soak.run(seconds=seconds)
             cluster.withdraw_orders()

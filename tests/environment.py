@@ -32,11 +32,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """On PostgreSQL only what has to do with a database: the rest is what it is on SQLite."""
-    if config.getoption("database") == "sqlite":
-        return
-    others = [item for item in items if not uses_database(item)]
+    database = config.getoption("database")
+    others = [item for item in items if not runs_on(database, item)]
     config.hook.pytest_deselected(items=others)
-    items[:] = [item for item in items if uses_database(item)]
+    items[:] = [item for item in items if runs_on(database, item)]
+
+
+def runs_on(database: str, item: pytest.Item) -> bool:
+    """Whether the test is one for this database."""
+    marker = item.get_closest_marker("databases")
+    return database in marker.args if marker else database == "sqlite" or uses_database(item)
 
 
 def uses_database(item: pytest.Item) -> bool:

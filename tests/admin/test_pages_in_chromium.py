@@ -12,7 +12,7 @@ from tests import factories
 
 LIST = "/admin/generation/generation/"
 
-pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.browser, pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture

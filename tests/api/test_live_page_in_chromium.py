@@ -16,7 +16,7 @@ from tests import factories
 from tests.fakes import RedPreview
 from tests.serving import serving
 
-pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.browser, pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from generation.lifecycle import Status
 from generation.models import Generation
 from tests import factories
 
-pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.browser, pytest.mark.databases("sqlite"), pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture

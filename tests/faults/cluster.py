@@ -15,6 +15,7 @@ from uuid import uuid4
 import httpx
 
 from generation.lifecycle import FINISHED
+from tests.faults.forking import Forked, the_nursery
 from tests.faults.inspector import ROOT, Inspector
 from tests.faults.network import Network
 from tests.faults.places import delete_queue, postgres_through_proxy, rabbitmq_through_proxy, redis_through_proxy
@@ -58,7 +59,8 @@ class Cluster:
     environment: dict[str, str]
     slots: int = 1
     network: Network | None = None
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    forks: bool = True
+    processes: dict[str, subprocess.Popen[bytes] | Forked] = field(default_factory=dict)
 
     # --- its processes ------------------------------------------------------------------------------------
 
@@ -82,26 +84,30 @@ class Cluster:
 
     def start(self, name: str) -> None:
         """Start one of the processes; `mend` waits until it is ready."""
-        python = [sys.executable]
-        environment = dict(self.environment)
+        environment = os.environ | self.environment
+        log = self.folder / f"{name}.log"
+        prefix: list[str] = []
         if name == "web":
             options = ["--port", str(self.port), "--lifespan", "off", "--log-level", "warning"]
             environment |= {"PICTOR_BROKER_TIMEOUT_SECONDS": "0.9"}  # as `manage.py up` has it
-            command = [*python, "-m", "uvicorn", "project.asgi:application", "--no-access-log", *options]
+            command = ["-m", "uvicorn", "project.asgi:application", "--no-access-log", *options]
         elif name == "housekeeper":
-            command = [*python, "manage.py", "housekeeper"]
+            command = ["manage.py", "housekeeper"]
         else:
             host = self.host_of(name)
             environment |= {"PICTOR_DEVICE": name, "PYTHONWARNINGS": "ignore", "CUDA_VISIBLE_DEVICES": ""}
             options = ["--hostname", f"{name}@{host}", "--queues", f"device.{host}.{name}", "--pool=threads"]
             options += [f"--concurrency={self.slots}", "--without-gossip", "--loglevel=WARNING"]
-            command = [*python, "-m", "celery", "--quiet", "-A", "celery_app", "worker", *options]
+            command = ["-m", "celery", "--quiet", "-A", "celery_app", "worker", *options]
             if self.network is not None:
                 environment |= {"PICTOR_DATA_DIR": str(self.folder / host)}  # what it shares with others is at URLs
-                command = [*self.network.inside(host), *command]
-        with (self.folder / f"{name}.log").open("ab") as log:
+                prefix = self.network.inside(host)
+        if self.forks and not prefix:
+            self.processes[name] = the_nursery().start(command, environment=environment, log=log)
+            return
+        with log.open("ab") as output:
             self.processes[name] = subprocess.Popen(
-                command, cwd=ROOT, env=os.environ | environment, stdout=log, stderr=log
+                [*prefix, sys.executable, *command], cwd=ROOT, env=environment, stdout=output, stderr=output
             )
 
     def host_of(self, worker: str) -> str:
@@ -230,8 +236,12 @@ def started_cluster(
     slots: int = 1,
     network: Network | None = None,
     settings: Mapping[str, str] = NO_SETTINGS,
+    forks: bool = True,
 ) -> Iterator[Cluster]:
-    """Start everything in a folder, on Redis and SQLite unless URLs of others are given; end it afterwards."""
+    """Start everything in a folder, on Redis and SQLite unless URLs of others are given; end it afterwards.
+
+    With `forks` processes start in a second or two instead of ten, as `tests.faults.forking` says.
+    """
     redis = None
     address = network.address if network else "127.0.0.1"
     if rabbitmq_url:
@@ -242,7 +252,7 @@ def started_cluster(
     places = {"PICTOR_DATA_DIR": str(folder / "data"), "PICTOR_KILL_POINTS": str(folder / "orders")}
     environment = QUICK | {"PICTOR_CPU_SLOTS": str(slots)} | places | broker_settings | database_settings | settings
     cluster = Cluster(
-        folder, broker=broker, database=database, redis=redis, environment=environment, slots=slots, network=network
+        folder, broker, database, redis, environment=environment, slots=slots, network=network, forks=forks
     )
     slug = f"faults-{uuid4().hex[:8]}"
     try:

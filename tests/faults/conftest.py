@@ -7,6 +7,11 @@ import pytest
 
 from tests.faults.cluster import Cluster, started_cluster
 
+# What brokers deliver, and when, is the same to either database; PostgreSQL is what RabbitMQ is used with.
+on_every_broker = pytest.mark.parametrize(
+    "running_cluster", ["redis", pytest.param("rabbitmq", marks=pytest.mark.databases("postgres"))], indirect=True
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Everything here kills something, and has time for it."""

@@ -8,8 +8,7 @@ import pytest
 
 from generation.lifecycle import Outcome, Status
 from tests.faults.cluster import SMALL, WORKERS
-
-on_every_broker = pytest.mark.parametrize("running_cluster", ["redis", "rabbitmq"], indirect=True)
+from tests.faults.conftest import on_every_broker
 
 NO_MESSAGE = "The broker took no message"
 

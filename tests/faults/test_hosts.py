@@ -10,14 +10,14 @@ from tests.faults.cluster import PINNED, WORKERS, Cluster, started_cluster
 from tests.faults.network import Network, why_not
 from tests.s3_server import BUCKET, KEY, SECRET, started_s3
 
+pytestmark = pytest.mark.databases("postgres")  # hosts cannot share SQLite
+
 LATE = "is lost; its result is dropped"
 
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[Network]:
     """A switch with three hosts; where there can be none the tests are skipped, unless Pictor's CI requires it."""
-    if "DATABASE_URL" not in os.environ:
-        pytest.skip("Hosts cannot share SQLite: with --database=postgres this runs.")
     if reason := why_not():
         message = f"{reason} The tests with several hosts are skipped."
         if os.environ.get("REQUIRE_NETWORK_NAMESPACES"):

@@ -6,11 +6,10 @@ import pytest
 
 from generation.lifecycle import FINISHED, Outcome, Status
 from tests.faults.cluster import LONG, SMALL, Cluster
+from tests.faults.conftest import on_every_broker
 
 SEEDED = {"seed": 7}
 TWELVE_STEPS = SMALL | SEEDED | {"num_inference_steps": 12}
-
-on_every_broker = pytest.mark.parametrize("running_cluster", ["redis", "rabbitmq"], indirect=True)
 
 
 def digests(generation: dict) -> list[str]:

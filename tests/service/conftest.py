@@ -13,15 +13,18 @@ QUICK = {
     "PICTOR_REDISPATCH_SECONDS": "3",
     "PICTOR_WEBHOOKS_MAY_BE_PRIVATE": "true",  # the receivers of these tests are on this machine
 }
+ON_POSTGRES = ("test_pictures.py", "test_fuzzing.py")
 ONE_AT_A_TIME = {"PICTOR_CPU_SLOTS": "1"}  # so that a test knows which device is busy and what has to wait
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here starts processes, and has time for it."""
+    """Everything here starts processes, and has time for it. On PostgreSQL pictures are enough, and the fuzzing."""
     for item in items:
         if "tests/service" in str(item.path):
             item.add_marker(pytest.mark.service)
             item.add_marker(pytest.mark.timeout(180))
+            if item.path.name not in ON_POSTGRES:
+                item.add_marker(pytest.mark.databases("sqlite"))
 
 
 def database_of_its_own(name: str) -> dict[str, str]:
