@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from tests.service.running import LONG, ROOT, Running, running_service
+from tests.service.running import ROOT, Running, running_service
 
 OWNER, STRANGER = "fuzzing-owner", "fuzzing-stranger"
 # What depends on more than the description can say, or would not end; it has tests of its own.
@@ -38,6 +38,7 @@ CHEAP = {
     "default_width": 64, "default_height": 64, "default_num_inference_steps": 1,
     "max_width": 128, "max_height": 64, "max_num_inference_steps": 2,
 }  # fmt: skip
+SMALLEST = {"num_inference_steps": 1, "width": 64, "height": 64}
 CALLERS = ("owner", "stranger", "anonymous")
 
 
@@ -134,9 +135,9 @@ def fuzz_as_everybody(service: Running, *, extent: Extent, callers: Sequence[str
     description = httpx.get(f"{service.client.base_url}/api/schema/?format=json").json()
     with httpx.Client(base_url=service.client.base_url, headers={"Authorization": f"Bearer {owners_key}"}) as client:
         owner = replace(service, client=client)
-        finished, waiting = owner.finish(), owner.submit(priority=-1, **LONG)
+        finished, other = owner.finish(**SMALLEST), owner.submit(priority=-1, **SMALLEST)
         batch = client.post(
-            "/api/batches/", json={"requests": [LONG | {"prompt": "a red apple", "priority": -1}]}
+            "/api/batches/", json={"requests": [SMALLEST | {"prompt": "a red apple", "priority": -1}]}
         ).json()
         stored = client.post("/api/inputs/", files={"file": client.get(finished["images"][0]["url"]).content}).json()
         usual = service.ask(f"DiffusionModel.objects.values(*{list(CHEAP)}).get()")
@@ -144,7 +145,7 @@ def fuzz_as_everybody(service: Running, *, extent: Extent, callers: Sequence[str
         (model,) = client.get("/api/models/").json()
     ids = {
         "/images/": finished["id"],
-        "/generations/": waiting["id"],
+        "/generations/": other["id"],
         "/batches/": batch["id"],
         "/inputs/": stored["id"],
     }
