@@ -2,12 +2,14 @@
 
 It names a folder. A process that reaches a point looks there for a file of the point's name, or of the name and a
 generation's id (`step-3`, `step-3@<id>`), and does what it says: the name of a signal, which the process sends to
-itself, or of an exception, which it raises. The file is removed first, so it works once, unless it says `each`.
+itself, or of an exception, which it raises, or PAUSE, upon which the thread waits until the file `<name>.paused`, which it
+makes, is gone. The file is removed first, so it works once, unless it says `each`.
 """
 
 import builtins
 import os
 import signal
+import time
 from pathlib import Path
 from uuid import UUID
 
@@ -29,7 +31,12 @@ def obey(order: Path) -> None:
             order.unlink()
     except FileNotFoundError:
         return
-    if word.startswith("SIG"):
+    if word == "PAUSE":
+        paused = order.with_suffix(".paused")
+        paused.touch()
+        while paused.exists():
+            time.sleep(0.01)
+    elif word.startswith("SIG"):
         os.kill(os.getpid(), signal.Signals[word])
     else:
         raise getattr(builtins, word)

@@ -1,5 +1,7 @@
 """What tests of failures may do to a process, and nobody else."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from generation import kill_points
@@ -46,3 +48,15 @@ def test_without_the_variable_nothing_is_looked_for(tmp_path, monkeypatch):
 
     assert kill_points.FOLDER is None
     kill_points.reach("after_claim", "one")
+
+
+def test_a_thread_that_is_paused_goes_on_once_its_file_is_gone(folder):
+    (folder / "after_upload").write_text("PAUSE")
+    with ThreadPoolExecutor(1) as thread:
+        passing = thread.submit(kill_points.reach, "after_upload", "one")
+        while not (folder / "after_upload.paused").exists():
+            assert not passing.done()
+
+        (folder / "after_upload.paused").unlink()
+
+        passing.result(timeout=20)
