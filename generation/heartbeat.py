@@ -91,7 +91,8 @@ class Heartbeat(Thread):
         steps = {watch.claim_token: (watch.step, watch.total, watch.saving.saved_step) for watch in watches}
         claims = beat(steps, lease=configuration().lease)
         for watch in watches:
-            watch.is_lost = watch.claim_token not in claims
+            if watch.claim_token not in claims:
+                watch.lose()
             watch.is_cancel_requested = claims.get(watch.claim_token, False)
         self.report([watch for watch in watches if not watch.is_lost])
 

@@ -2,8 +2,8 @@
 
 It names a folder. A process that reaches a point looks there for a file of the point's name, or of the name and a
 generation's id (`step-3`, `step-3@<id>`), and does what it says: the name of a signal, which the process sends to
-itself, or of an exception, which it raises, or PAUSE, upon which the thread waits until the file `<name>.paused`, which it
-makes, is gone. The file is removed first, so it works once, unless it says `each`.
+itself; or of an exception, which it raises; or PAUSE, upon which the thread makes a file `<name>.paused` and waits
+until that is gone. The order is removed first, so it works once, unless it says `each`.
 """
 
 import builtins
@@ -25,15 +25,16 @@ def reach(point: str, generation_id: UUID | str) -> None:
 
 def obey(order: Path) -> None:
     """Carry out what the file says; of several processes that find it, one does."""
+    paused = order.with_suffix(".paused")
     try:
         each, _, word = order.read_text().rpartition(" ")
+        if word == "PAUSE":
+            paused.touch()  # before the order goes: who sees neither file takes it for passed
         if not each:
             order.unlink()
     except FileNotFoundError:
         return
     if word == "PAUSE":
-        paused = order.with_suffix(".paused")
-        paused.touch()
         while paused.exists():
             time.sleep(0.01)
     elif word.startswith("SIG"):

@@ -110,11 +110,19 @@ class Saving:
         """Save at this very step, and wait until that is done."""
         if not self._is_wanted:
             return
-        self.wait()
         copy = self._copy(progress)
-        if copy is not None:
-            self._may_be_kept = True
-            self._keep(copy)
+        if copy is None:
+            self.wait()
+            return
+        self._may_be_kept = True
+        try:
+            state = copy()  # before waiting: what a model server answers is read by this thread, for the others too
+        except Exception as error:
+            self._complain(error)
+            self.wait()
+            return
+        self.wait()
+        self._keep(lambda: state)
 
     def begin_anew(self) -> None:
         """What was found is of no use."""
@@ -155,7 +163,10 @@ class Saving:
             saved_states.keep(self._generation_id, seal(state, mark=self.mark), step=state.step)
             self.saved_step = state.step
         except Exception as error:  # each backend has its own errors, and all of them mean the same here
-            logger.warning("The state of %s could not be saved: %s", self._generation_id, error)
+            self._complain(error)
+
+    def _complain(self, error: Exception) -> None:
+        logger.warning("The state of %s could not be saved: %s", self._generation_id, error)
 
     def _forget(self, writing: "Future[None] | None") -> None:
         if writing is not None:

@@ -107,6 +107,11 @@ class Watch:
         self.left_at = time.monotonic()
         self.report.end()
 
+    def lose(self) -> None:
+        """Note that the claim is no longer ours: another run may tell of the generation now."""
+        self.is_lost = True
+        self.report.end()
+
     def seconds_since_left(self) -> float:
         """How long ago the run left the pipeline; 0.0 if it never was in it."""
         return 0.0 if self.left_at is None else time.monotonic() - self.left_at

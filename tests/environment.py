@@ -21,17 +21,18 @@ FOLDER = Path(os.environ["TESTS_FOLDER"]) / WORKER if WORKER else Path(tempfile.
 OURS = ("PICTOR_", "DATABASE_URL", "REDIS_URL", "BROKER_URL")
 # xdist sets the first in its workers; the second makes each start of a process three times slower.
 PYTHONS = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+DATABASES = ("sqlite", "postgres")
 DATABASE_FIXTURES = {"db", "transactional_db"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--database=postgres` runs everything on a real PostgreSQL that comes with a wheel."""
-    parser.addoption("--database", choices=("sqlite", "postgres"), default="sqlite")
+    """`--database=postgres` runs what depends on a database on a real PostgreSQL that comes with a wheel."""
+    parser.addoption("--database", choices=DATABASES, default="sqlite")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL only what has to do with a database: the rest is what it is on SQLite."""
+    """What is marked with the other database is left out, and on PostgreSQL all that has nothing to do with one."""
     database = config.getoption("database")
     others = [item for item in items if not runs_on(database, item)]
     config.hook.pytest_deselected(items=others)
@@ -41,6 +42,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def runs_on(database: str, item: pytest.Item) -> bool:
     """Whether the test is one for this database."""
     marker = item.get_closest_marker("databases")
+    assert marker is None or (marker.args and set(marker.args) <= {*DATABASES}), f"{item.nodeid}: {marker}"
     return database in marker.args if marker else database == "sqlite" or uses_database(item)
 
 

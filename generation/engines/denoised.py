@@ -52,18 +52,25 @@ class LastStep:
             output = output.chunk(2, dim=1)[0]  # the other half is a learned variance
         config = self._scheduler.config
         timestep = torch.as_tensor(given.timestep, dtype=torch.float32)
-        if timestep.ndim:
-            timestep = timestep.to(sample.device)  # a single one stays on the host: to send it is to wait for the GPU
+        if timestep.ndim:  # a single one may stay on the host
+            timestep = _sent(timestep, sample.device)
         prediction_type = config.get("prediction_type", "flow_prediction")
         if prediction_type == "flow_prediction":
             return sample - timestep / config.num_train_timesteps * output
         if not hasattr(self._scheduler, "alphas_cumprod"):
             return None
         index = timestep.round().long().clamp(0, config.num_train_timesteps - 1)
-        alpha_cumprod = self._scheduler.alphas_cumprod.to(timestep.device, torch.float32)[index]
+        alpha_cumprod = _sent(self._scheduler.alphas_cumprod.float(), timestep.device)[index]
         if float(self._scheduler.init_noise_sigma) != 1:
             sample = sample * alpha_cumprod.sqrt()  # here noise is added to the picture at full strength
         return _denoised(sample, output, alpha_cumprod=alpha_cumprod, prediction_type=prediction_type)
+
+
+def _sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The same there; from pinned memory, for any other copy waits for what the GPU does."""
+    if tensor.device == device or device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _denoised(

@@ -107,12 +107,12 @@ class Hub:
                     return None
                 missed += [event for event in events if event is not None and listener.wants(event)]
                 start, has_begun = f"({entries[-1][0].decode()}", True
+            if not has_begun:
+                return None
+            listener.skip(until)
+            return await self._with_images(condense(missed))
         except UNAVAILABLE as error:
             raise EventsUnavailable(str(error)) from error
-        if not has_begun:
-            return None
-        listener.skip(until)
-        return await self._with_images(condense(missed))
 
     def close(self) -> None:
         """End all listeners, and take no more, so that the process may stop."""

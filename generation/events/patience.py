@@ -22,8 +22,11 @@ def answers_within(
     def bound(call: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
         @wraps(call)
         async def bounded(*args: P.args, **kwargs: P.kwargs) -> T:
-            async with asyncio.timeout(seconds):
-                return await call(*args, **kwargs)
+            try:
+                async with asyncio.timeout(seconds):
+                    return await call(*args, **kwargs)
+            except TimeoutError as error:
+                raise TimeoutError(f"No answer within {seconds:g} s.") from error
 
         return bounded
 

@@ -78,8 +78,13 @@ class ProgressReport:
         return data | {"images_per_second": round(rate, 4), "eta_seconds": round(eta, 2)}
 
     def _wants_preview(self, progress: Progress, now: float) -> bool:
-        """Whether it is time for one, for somebody who listens; the last step is soon followed by the image."""
+        """Whether it is time for one, for somebody who listens; the last step is soon followed by the image.
+
+        A generation that only waits, or a model server that only says that it lives, offers none yet.
+        """
         global _next_preview_at
+        if progress.offers is None:
+            return False
         if not self._has_previews or now < max(self._next_preview_at, _next_preview_at):
             return False
         if progress.step >= progress.total or not publisher.hears(self._owner, self._generation):
@@ -109,10 +114,10 @@ class ProgressReport:
             pixels = finish()
         except Exception:
             logger.exception("There are no previews of %s.", self._generation)
-            pixels = None
-        if pixels is None:
             self._has_previews = False
             return
+        if pixels is None:
+            return  # this pipeline has none, or a model server ended before; the next one may have some
         event = Event(self._owner, Kind.PREVIEW, self._generation, data, draw=partial(encoding.preview, pixels))
         with self._lock:
             if not self._is_over:

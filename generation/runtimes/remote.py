@@ -203,12 +203,18 @@ class Listener:
         match frame.kind:
             case Kind.PROGRESS:
                 self._kept.append(frame)
-            case Kind.PREVIEWED if self._previews:
-                self._previews.popleft().set_result(frame)
-            case Kind.SAVED if self._states:
-                self._states.popleft().set_result(frame)
+            case Kind.PREVIEWED:
+                self._answer(self._previews, frame)
+            case Kind.SAVED:
+                self._answer(self._states, frame)
             case kind if kind.is_last:
                 self._last = frame
+
+    @staticmethod
+    def _answer(wishes: deque[Future[Frame]], frame: Frame) -> None:
+        """All wishes of a kind at once: those that reach the server before the same step have one answer there."""
+        while wishes:
+            wishes.popleft().set_result(frame)
 
     def _result(self, last: Frame) -> Frame:
         match last.kind:

@@ -240,7 +240,8 @@ def started_cluster(
 ) -> Iterator[Cluster]:
     """Start everything in a folder, on Redis and SQLite unless URLs of others are given; end it afterwards.
 
-    With `forks` processes start in a second or two instead of ten, as `tests.faults.forking` says.
+    With `forks` processes start in a second or two instead of ten, as `tests.faults.forking` says; without they are
+    started as a user's are, down to the order of sets, which differs from process to process.
     """
     redis = None
     address = network.address if network else "127.0.0.1"

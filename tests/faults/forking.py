@@ -18,6 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.02
 FIRST = ("generation.engines.engine", "diffusers", "transformers", "celery.bin.worker", "rest_framework", "uvicorn")
@@ -71,7 +73,9 @@ class Nursery:
         """The answer to one line of JSON."""
         self._lines.write(json.dumps(question) + "\n")
         self._lines.flush()
-        return json.loads(self._lines.readline())
+        answer = self._lines.readline()
+        assert answer, "The process that is forked has died."
+        return json.loads(answer)
 
     def start(self, command: Sequence[str], *, environment: Mapping[str, str], log: Path) -> Forked:
         """Start `-m module ...` or `script ...` of Python in a fork, which writes to the end of `log`."""
@@ -110,7 +114,8 @@ def serve(lines: Any) -> list[str] | None:
 
 
 def become(environment: dict[str, str], log: str) -> None:
-    """Take on what subprocess.Popen would have given a new process."""
+    """Take on what subprocess.Popen would have given a new process, and chance of its own."""
+    np.random.seed()
     os.environ.clear()
     os.environ.update(environment)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -132,7 +137,8 @@ def main() -> None:
     command = serve(lines)
     if command is None:
         return
-    channel.detach()
+    lines.close()
+    channel.close()
     match command:
         case ["-m", module, *options]:
             sys.argv = [module, *options]

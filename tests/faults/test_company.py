@@ -13,7 +13,7 @@ from tests.faults.cluster import LONG, Cluster, started_cluster
 def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The service, with two places on each worker."""
     folder = tmp_path_factory.mktemp("company")
-    with started_cluster(folder, postgres_url=os.environ.get("DATABASE_URL", ""), slots=2) as cluster:
+    with started_cluster(folder, postgres_url=os.environ.get("DATABASE_URL", ""), slots=2, forks=False) as cluster:
         yield cluster
 
 

@@ -306,6 +306,7 @@ def test_there_are_no_previews_for_nobody(broker, user, heard):
 
     ProgressReport(generation).on_step(Progress(step=3, total=20, offers=RedPreview()))
 
+    assert "preview" not in [kind for kind, _ in shown(broker, user)]
     assert broker.keys(streams.preview_of("*")) == []
 
 
@@ -334,6 +335,18 @@ def test_a_preview_that_cannot_be_drawn_ends_nothing(broker, user, heard, caplog
 
     assert [kind for kind, _ in shown(broker, user)] == ["progress"]
     assert "draws nothing" in caplog.text
+
+
+@pytest.mark.django_db
+def test_a_generation_that_had_to_wait_has_previews_later(broker, user, heard):
+    generation = factories.make_generation(owner=user)
+    heard(f"generation:{generation.pk}")
+    report = ProgressReport(generation)
+
+    report.on_step(Progress(step=0, total=20))
+    report.on_step(Progress(step=3, total=20, offers=RedPreview()))
+
+    assert "preview" in [kind for kind, _ in shown(broker, user)]
 
 
 @pytest.mark.django_db

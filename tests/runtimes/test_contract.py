@@ -140,6 +140,20 @@ def test_a_preview_is_a_small_picture(runtime):
     assert previews[0].dtype == np.uint8 and previews[0].ndim == 3
 
 
+@pytest.mark.parametrize("begin", [Progress.start_preview, Progress.copy_state])
+def test_who_asks_twice_at_one_step_is_answered_twice(runtime, begin):
+    answers = []
+
+    def ask_twice(progress: Progress) -> None:
+        if progress.step == 1:
+            asked = [begin(progress) for _ in range(2)]
+            answers.extend(finish() for finish in asked)
+
+    runtime.generate(make_request(num_inference_steps=6), on_step=ask_twice)
+
+    assert len(answers) == 2 and all(answer is not None for answer in answers)
+
+
 def test_a_saved_state_is_gone_on_from(runtime, native):
     request = make_request(num_inference_steps=4, is_reproducible=True)
     states: list[PackedState] = []

@@ -140,17 +140,17 @@ def fuzz_as_everybody(service: Running, *, extent: Extent, callers: Sequence[str
             "/api/batches/", json={"requests": [SMALLEST | {"prompt": "a red apple", "priority": -1}]}
         ).json()
         stored = client.post("/api/inputs/", files={"file": client.get(finished["images"][0]["url"]).content}).json()
-        usual = service.ask(f"DiffusionModel.objects.values(*{list(CHEAP)}).get()")
-        service.ask(f"DiffusionModel.objects.update(**{CHEAP!r})")
-        (model,) = client.get("/api/models/").json()
     ids = {
         "/images/": finished["id"],
         "/generations/": other["id"],
         "/batches/": batch["id"],
         "/inputs/": stored["id"],
     }
-    schema = narrowed(description, model=model, ids=ids)
+    usual = service.ask(f"DiffusionModel.objects.values(*{list(CHEAP)}).get()")
     try:
+        service.ask(f"DiffusionModel.objects.update(**{CHEAP!r})")
+        (model,) = service.client.get("/api/models/").json()
+        schema = narrowed(description, model=model, ids=ids)
         for caller in callers:
             yield fuzz(service, key=keys[caller], schema=schema, extent=extent)
     finally:
