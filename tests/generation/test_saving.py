@@ -133,6 +133,25 @@ def test_who_hands_over_saves_that_very_step_and_waits_for_it(shelf, settings):
     assert (shelf.step_of("id"), run.saved_step) == (4, 4)
 
 
+def test_a_state_that_comes_with_the_one_handed_over_is_not_waited_for_before(shelf, settings, monkeypatch):
+    monkeypatch.setattr(saving, "PATIENCE_SECONDS", 600)
+    settings.SAVE_SECONDS = 0.000001
+    is_read = threading.Event()  # as by the one thread that hears what a model server says
+
+    class FromAfar(StateOffer):
+        def copy_state(self):
+            copy, wait = StateOffer.copy_state(self), is_read.set if self.step == 3 else is_read.wait
+            return lambda: (wait(), copy())[1]
+
+    run = make_saving()
+    for step in (1, 2):  # no state at the first, which only begins the count
+        run.on_step(Progress(step=step, total=9, offers=FromAfar(step, 9)))
+
+    run.hand_over(Progress(step=3, total=9, offers=FromAfar(3, 9)))
+
+    assert (shelf.step_of("id"), run.saved_step) == (3, 3)
+
+
 @pytest.mark.parametrize("step", ["on_step", "hand_over"])
 def test_with_the_setting_at_zero_nothing_is_saved(shelf, settings, step):
     settings.SAVE_SECONDS = 0
