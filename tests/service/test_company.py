@@ -5,19 +5,18 @@ from tests.service.running import LONG, SMALL, Running
 
 
 def test_generations_run_at_once_and_leave_on_their_own(sharing_service: Running):
-    cancelled, *others = [sharing_service.submit(**LONG | {"seed": seed}) for seed in range(3)]
-    for generation in (cancelled, *others):
+    # Two: of more, a busy processor may find that they only make each other wait.
+    cancelled, other = (sharing_service.submit(**LONG | {"seed": seed}) for seed in range(2))
+    for generation in (cancelled, other):
         sharing_service.wait(generation, until=lambda now: now["status"] == Status.RUNNING)
 
     sharing_service.client.post(cancelled["links"]["cancel"])
     end = sharing_service.wait(cancelled)
-    went_on = [sharing_service.look(generation)["status"] for generation in others]
+    went_on = sharing_service.look(other)["status"]
 
-    for generation in others:
-        sharing_service.client.post(generation["links"]["cancel"])
-        sharing_service.wait(generation)
-    assert end["status"] == Status.CANCELLED
-    assert went_on == [Status.RUNNING] * 2
+    sharing_service.client.post(other["links"]["cancel"])
+    sharing_service.wait(other)
+    assert (end["status"], went_on) == (Status.CANCELLED, Status.RUNNING)
 
 
 def test_a_reproducible_one_has_the_same_bytes_alone_and_in_company(sharing_service: Running):
