@@ -32,7 +32,7 @@ picture:  ## make one picture: make picture PROMPT="a blue whale"
 test:  ## run the tests, on SQLite and on PostgreSQL
 	@$(install) --dev
 	@.venv/bin/python -m pytest
-	@.venv/bin/python -m pytest --database=postgres $(addprefix tests/,admin api dialects faults generation service webhooks)
+	@.venv/bin/python -m pytest --database=postgres $(addprefix tests/,admin api faults generation service webhooks)
 
 test-faults:  ## only the tests that kill, pause and cut off the parts of a running service
 	@$(install) --dev
