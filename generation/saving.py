@@ -111,18 +111,12 @@ class Saving:
         if not self._is_wanted:
             return
         copy = self._copy(progress)
-        if copy is None:
-            self.wait()
-            return
-        self._may_be_kept = True
-        try:
-            state = copy()  # before waiting: what a model server answers is read by this thread, for the others too
-        except Exception as error:
-            self._complain(error)
-            self.wait()
-            return
+        # Before waiting: what a model server answers is read by this thread, for the others too.
+        state = self._finish(copy) if copy is not None else None
         self.wait()
-        self._keep(lambda: state)
+        if state is not None:
+            self._may_be_kept = True
+            self._put_away(state)
 
     def begin_anew(self) -> None:
         """What was found is of no use."""
@@ -155,8 +149,19 @@ class Saving:
             return None
 
     def _keep(self, copy: "Callable[[], SavedState | PackedState]") -> None:
+        state = self._finish(copy)
+        if state is not None:
+            self._put_away(state)
+
+    def _finish(self, copy: "Callable[[], SavedState | PackedState]") -> "SavedState | PackedState | None":
         try:
-            state = copy()
+            return copy()
+        except Exception as error:
+            self._complain(error)
+            return None
+
+    def _put_away(self, state: "SavedState | PackedState") -> None:
+        try:
             if not state.is_finite:
                 logger.warning("The state of %s after step %s holds no numbers.", self._generation_id, state.step)
                 return

@@ -8,6 +8,8 @@ from benchmarks.study import charts
 from benchmarks.study.markdown import table
 from benchmarks.study.verdicts import percent, row
 
+LEDGER = ("", "sent", "made", "refused", "lost", "drawn again")
+
 
 def overload(found: dict[str, Any], images: Path) -> Iterator[str]:
     """Experiment 3."""
@@ -78,15 +80,10 @@ def kill(found: dict[str, Any], images: Path) -> Iterator[str]:
         "three seconds later. With `native` the worker is killed, as the engine is inside:"
     )
     yield table(
-        ("", "sent", "made", "refused", "lost", "drawn again", "longest, s"),
+        (*LEDGER, "longest, s"),
         [
             (
-                one["name"],
-                one["sent"],
-                one["ok"],
-                one["refused"],
-                one["lost"],
-                "" if one["repeated"] is None else one["repeated"],
+                *ledger(one),
                 f"{one['longest_seconds']:g}",
             )
             for one in own["rows"]
@@ -104,15 +101,10 @@ def rolling(found: dict[str, Any], images: Path) -> Iterator[str]:
         f"The same load; each part gets SIGTERM, and the next one when the last answers again. {own['seconds']:g} s:"
     )
     yield table(
-        ("", "sent", "made", "refused", "lost", "drawn again", "seconds, p50 (p99)"),
+        (*LEDGER, "seconds, p50 (p99)"),
         [
             (
-                one["name"],
-                one["sent"],
-                one["ok"],
-                one["refused"],
-                one["lost"],
-                "" if one["repeated"] is None else one["repeated"],
+                *ledger(one),
                 f"{one['seconds']['p50']:g} ({one['seconds']['p99']:g})",
             )
             for one in own["rows"]
@@ -173,6 +165,12 @@ def footprint(found: dict[str, Any], images: Path) -> Iterator[str]:
         ],
     )
     yield "![Bars: memory by topology](images/study-footprint.svg)"
+
+
+def ledger(one: dict[str, Any]) -> tuple[object, ...]:
+    """The cells under LEDGER."""
+    repeated = "" if one["repeated"] is None else one["repeated"]
+    return one["name"], one["sent"], one["ok"], one["refused"], one["lost"], repeated
 
 
 def weight(part: dict[str, int] | None) -> str:
