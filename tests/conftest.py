@@ -1,6 +1,5 @@
 """Fixtures that several folders share."""
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from generation import dispatch, pace
 from generation.events.publisher import publisher
 from generation.models import DiffusionModel, allowances, positions
 from tests import factories
+from tests.missing import do_without
 
 
 def pytest_configure() -> None:
@@ -153,10 +153,7 @@ def chromium() -> Iterator[webdriver.Chrome]:
     """Headless Chromium; without one, browser tests are skipped, unless PICTOR's CI requires it."""
     binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if binary is None or driver is None:
-        message = "No chromium and chromedriver on PATH: the browser tests are skipped."
-        if os.environ.get("REQUIRE_CHROMIUM"):
-            pytest.fail(message)
-        pytest.skip(message)
+        do_without("No chromium and chromedriver on PATH: the browser tests are skipped.", unless="REQUIRE_CHROMIUM")
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     for flag in (

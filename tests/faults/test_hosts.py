@@ -8,6 +8,7 @@ import pytest
 from generation.lifecycle import Outcome, Status
 from tests.faults.cluster import PINNED, WORKERS, Cluster, started_cluster
 from tests.faults.network import Network, why_not
+from tests.missing import do_without
 from tests.s3_server import BUCKET, KEY, SECRET, started_s3
 
 pytestmark = pytest.mark.databases("postgres")  # hosts cannot share SQLite
@@ -19,10 +20,7 @@ LATE = "is lost; its result is dropped"
 def network() -> Iterator[Network]:
     """A switch with three hosts; where there can be none the tests are skipped, unless Pictor's CI requires it."""
     if reason := why_not():
-        message = f"{reason} The tests with several hosts are skipped."
-        if os.environ.get("REQUIRE_NETWORK_NAMESPACES"):
-            pytest.fail(message)
-        pytest.skip(message)
+        do_without(f"{reason} The tests with several hosts are skipped.", unless="REQUIRE_NETWORK_NAMESPACES")
     network = Network("left", "right")
     yield network
     network.close()

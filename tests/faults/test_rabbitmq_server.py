@@ -8,6 +8,7 @@ import pytest
 from generation.lifecycle import Status
 from tests.faults.cluster import Cluster, started_cluster
 from tests.faults.rabbitmq_server import RabbitMQServer, why_not
+from tests.missing import do_without
 
 pytestmark = pytest.mark.databases("postgres")  # with which RabbitMQ is used
 
@@ -16,9 +17,7 @@ pytestmark = pytest.mark.databases("postgres")  # with which RabbitMQ is used
 def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQServer]:
     """A node; where there can be none the tests are skipped, unless Pictor's CI requires it."""
     if reason := why_not():
-        if os.environ.get("REQUIRE_RABBITMQ"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        do_without(reason, unless="REQUIRE_RABBITMQ")
     server = RabbitMQServer(tmp_path_factory.mktemp("node") / "rabbitmq")
     yield server
     server.close()
