@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from generation.engines.host_scalars import sent
+
 
 @dataclass(frozen=True, slots=True)
 class _Given:
@@ -53,24 +55,17 @@ class LastStep:
         config = self._scheduler.config
         timestep = torch.as_tensor(given.timestep, dtype=torch.float32)
         if timestep.ndim:  # a single one may stay on the host
-            timestep = _sent(timestep, sample.device)
+            timestep = sent(timestep, sample.device)
         prediction_type = config.get("prediction_type", "flow_prediction")
         if prediction_type == "flow_prediction":
             return sample - timestep / config.num_train_timesteps * output
         if not hasattr(self._scheduler, "alphas_cumprod"):
             return None
         index = timestep.round().long().clamp(0, config.num_train_timesteps - 1)
-        alpha_cumprod = _sent(self._scheduler.alphas_cumprod.float(), timestep.device)[index]
+        alpha_cumprod = sent(self._scheduler.alphas_cumprod.float(), timestep.device)[index]
         if float(self._scheduler.init_noise_sigma) != 1:
             sample = sample * alpha_cumprod.sqrt()  # here noise is added to the picture at full strength
         return _denoised(sample, output, alpha_cumprod=alpha_cumprod, prediction_type=prediction_type)
-
-
-def _sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The same there; from pinned memory, for any other copy waits for what the GPU does."""
-    if tensor.device == device or device.type != "cuda":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _denoised(

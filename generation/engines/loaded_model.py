@@ -15,6 +15,7 @@ from generation.engines import schedulers
 from generation.engines.batching import Batcher, Member
 from generation.engines.callee import Callee, Company
 from generation.engines.equivalence import Verdict
+from generation.engines.host_scalars import keep_scalars_on_host
 from generation.engines.knees import Knees, OneAtATime, PixelBudget
 from generation.engines.memory_saving import MemorySaving
 from generation.engines.previews import Previewer
@@ -131,6 +132,7 @@ class LoadedModel:
         pipe.scheduler = schedulers.build(request.scheduler, pipe=pipe)
         if "unet" in self._callees:  # transformers' pipelines compute with timesteps, and want them on the device
             schedulers.keep_timesteps_on_host(pipe.scheduler)
+        keep_scalars_on_host(pipe.scheduler)
         parts = vars(pipe)  # set past DiffusionPipeline.__setattr__, which would write down the class of a stand-in
         if not self.verdict.can_share:
             return _ready_to_inpaint(pipe, request)
