@@ -18,6 +18,7 @@ from generation.events.publisher import tell
 from generation.input_pixels import InputLost
 from generation.lifecycle import CancelReason, SeenBy, Status
 from generation.models import Attempt, Generation, Image
+from generation.places import GiveUp
 from generation.preparation import AWAY, Preparation, prepare
 from generation.runtimes.errors import BadMessage, ServerFailed, ServerUnavailable
 from generation.storage import Picture, StorageUnavailable
@@ -60,7 +61,7 @@ def run_dispatched(generation_id: UUID, dispatch_no: int, worker: Worker) -> Non
         return
     # Who is to be alone waits for all others; its message, made anew meanwhile, would wait again, and again be late.
     hold = worker.holding(generation) if generation.runs_alone else nullcontext()
-    with hold, worker.place(generation.model, alone=generation.runs_alone):
+    with hold, worker.places.place(generation.model, alone=generation.runs_alone) as give_up_place:
         attempt = generation.claim(
             device=worker.device, dispatch_no=dispatch_no, process=worker.process, from_step=ready.found.step
         )
@@ -70,7 +71,7 @@ def run_dispatched(generation_id: UUID, dispatch_no: int, worker: Worker) -> Non
         kill_points.reach("after_claim", generation.pk)
         tell(generation)
         dispatch.notify(generation)
-        run_claimed(generation, attempt, ready, worker=worker)
+        run_claimed(generation, attempt, ready, worker=worker, on_drawn=give_up_place)
     if generation.is_finished:
         ready.saving.forget()
     dispatch.notify(generation)
@@ -79,9 +80,11 @@ def run_dispatched(generation_id: UUID, dispatch_no: int, worker: Worker) -> Non
     dispatch.top_up(generation.model)
 
 
-def run_claimed(generation: Generation, attempt: Attempt, ready: Preparation, *, worker: Worker) -> None:
-    """Run, store, commit; or give it back."""
-    with worker.watching(generation, attempt, ready.saving) as watch:
+def run_claimed(
+    generation: Generation, attempt: Attempt, ready: Preparation, *, worker: Worker, on_drawn: GiveUp
+) -> None:
+    """Run, store, commit; or give it back. After the last step the next one may begin: decoding is off its path."""
+    with worker.watching(generation, attempt, ready.saving, on_drawn=on_drawn) as watch:
         try:
             watch.check()
             if ready.fault is not None:

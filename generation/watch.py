@@ -8,6 +8,7 @@ Stop
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -63,6 +64,7 @@ class Watch:
     total: int
     report: ProgressReport
     saving: "Saving"
+    on_drawn: Callable[[], None] = lambda: None
     step: int = 0
     is_cancel_requested: bool = False
     is_lost: bool = False
@@ -86,6 +88,8 @@ class Watch:
             raise
         self.saving.on_step(progress)
         self.report.on_step(progress)
+        if self.is_drawn:
+            self.on_drawn()
 
     def has_news(self, *, now: float) -> bool:
         """Whether there is progress that the owner wants to be told of, and the last report is long enough ago."""

@@ -4,11 +4,11 @@ import logging
 import os
 import signal
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from threading import Condition, Event, Lock
+from threading import Event, Lock
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -24,6 +24,7 @@ from generation.events.progress import ProgressReport
 from generation.heartbeat import Heartbeat
 from generation.models import Attempt, Device, DiffusionModel, Generation
 from generation.models.webhook import Kind
+from generation.places import GiveUp, Places
 from generation.registration import register_device, runtime_wishes
 from generation.runtimes.base import Runtime
 from generation.runtimes.choice import open_runtime
@@ -34,8 +35,6 @@ from generation.watch import Watch, deadline_of
 
 logger = logging.getLogger(__name__)
 
-LOOK_AGAIN_SECONDS = 0.5
-
 
 class Worker:
     """What the tasks of this process share."""
@@ -45,17 +44,13 @@ class Worker:
         self.device = device
         self.process = uuid4()
         self.is_draining = Event()
+        self.places = Places(most_at_once=self.most_at_once, is_closed=self.is_draining)
         self.is_able = True
         self.test_stepped_at: float | None = None  # of a test picture under way, on `time.monotonic`'s clock
         self._watches: dict[UUID, Watch] = {}
         self._held: Counter[UUID] = Counter()
         self._runs = 0
-        self._taken: Counter[str] = Counter()
-        self._lines: defaultdict[str, list[object]] = defaultdict(list)
-        self._want_to_be_alone = 0
-        self._has_one_alone = False
         self._lock = Lock()
-        self._left = Condition(self._lock)
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -85,40 +80,6 @@ class Worker:
         with self._lock:
             return list(self._held)
 
-    @contextmanager
-    def place(self, model: DiffusionModel, *, alone: bool = False) -> Iterator[None]:
-        """Wait for one of the places that the device has for generations of `model`, and hold it for the block.
-
-        What more of them took on would only wait inside of the engine, while another device might be free. The
-        model has to be in memory. Who is to be alone waits until all others have left, and nobody joins meanwhile; the
-        others of a model come in the order in which they have asked.
-        """
-        turn: object = object()
-        with self._left:
-            self._want_to_be_alone += alone
-            line: list[object] = [] if alone else self._lines[model.slug]
-            line.append(turn)
-            while not (line[0] is turn and self._has_room(model, alone=alone)) and not self.is_draining.is_set():
-                self._left.wait(LOOK_AGAIN_SECONDS)
-            line.remove(turn)
-            self._want_to_be_alone -= alone
-            self._has_one_alone |= alone
-            self._taken[model.slug] += 1
-            self._left.notify_all()  # there may be room for the next one too
-        try:
-            yield
-        finally:
-            with self._left:
-                self._taken[model.slug] -= 1
-                self._has_one_alone &= not alone
-                self._left.notify_all()
-
-    def _has_room(self, model: DiffusionModel, *, alone: bool) -> bool:
-        if alone:
-            return self._taken.total() == 0
-        is_kept_free = self._has_one_alone or self._want_to_be_alone > 0
-        return not is_kept_free and self._taken[model.slug] < self.most_at_once(model)
-
     def refuses(self, generation: Generation) -> bool:
         """Whether it starts nothing new, for it stops or has no server, or only what tests it: what is pinned to it."""
         is_quarantined = self.device.quarantined_at is not None and generation.pinned_to_id is None
@@ -129,14 +90,17 @@ class Worker:
         return next((facts.at_once for facts in self.runtime.facts() if facts.slug == model.slug), 1)
 
     @contextmanager
-    def watching(self, generation: Generation, attempt: Attempt, saving: Saving) -> Iterator[Watch]:
-        """Keep the attempt's lease alive for the length of the block."""
+    def watching(
+        self, generation: Generation, attempt: Attempt, saving: Saving, *, on_drawn: GiveUp
+    ) -> Iterator[Watch]:
+        """Keep the attempt's lease alive for the length of the block; `on_drawn` is called after the last step."""
         watch = Watch(
             claim_token=attempt.claim_token,
             task_id=generation.task_id,
             total=generation.total_steps,
             report=ProgressReport(generation),
             saving=saving,
+            on_drawn=on_drawn,
             step=saving.saved_step,
             deadline=deadline_of(generation, now=time.monotonic()),
             webhook_for=generation.pk if Kind.PROGRESS in generation.webhook_events else None,

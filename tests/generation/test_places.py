@@ -29,7 +29,7 @@ class Taker(Thread):
         self.start()
 
     def run(self) -> None:
-        with self.worker.place(self.model, alone=self.alone):
+        with self.worker.places.place(self.model, alone=self.alone) as self.give_up:
             self.has_it.set()
             self.may_leave.wait(10)
 
@@ -51,7 +51,7 @@ def test_who_has_waited_longer_comes_first(worker, model):
     first = Taker(worker, model)
     first.has_it.wait(10)
     second = Taker(worker, model)
-    while not worker._lines[model.slug]:
+    while not worker.places._lines[model.slug]:
         pass
 
     worker.runtime.at_once = 2  # nobody is told: second looks again only in a while
@@ -66,7 +66,7 @@ def test_who_is_to_be_alone_waits_until_the_others_have_left(worker, model):
     other = Taker(worker, model)
     other.has_it.wait(10)
     alone = Taker(worker, model, alone=True)
-    while not worker._want_to_be_alone:
+    while not worker.places._want_to_be_alone:
         pass
 
     had_it_before = alone.has_it.is_set()
@@ -88,3 +88,47 @@ def test_nobody_joins_who_is_alone_or_waits_to_be(worker, model):
     assert not joined
     assert late.has_it.wait(10)
     late.leave()
+
+
+def test_a_place_that_was_given_up_is_free_for_the_next_one_before_its_holder_has_left(worker, model):
+    worker.runtime.at_once = 1
+    first = Taker(worker, model)
+    first.has_it.wait(10)
+    second = Taker(worker, model)
+
+    first.give_up()
+
+    assert second.has_it.wait(10)
+    for taker in (first, second):
+        taker.leave()
+
+
+def test_a_place_is_given_up_only_once(worker, model):
+    worker.runtime.at_once = 1
+    first = Taker(worker, model)
+    first.has_it.wait(10)
+    first.give_up()
+    first.leave()
+    second, third = Taker(worker, model), Taker(worker, model)
+
+    joined = [taker for taker in (second, third) if taker.has_it.wait(0.05)]
+
+    assert len(joined) == 1
+    for taker in (*joined, second, third):
+        taker.leave()
+
+
+def test_who_is_to_be_alone_waits_for_those_who_have_given_up_their_place_too(worker, model):
+    other = Taker(worker, model)
+    other.has_it.wait(10)
+    other.give_up()
+    alone = Taker(worker, model, alone=True)
+    while not worker.places._want_to_be_alone:
+        pass
+
+    had_it_before = alone.has_it.wait(0.05)
+    other.leave()
+
+    assert not had_it_before
+    assert alone.has_it.wait(10)
+    alone.leave()
