@@ -10,6 +10,7 @@ Run as `python -m generation.engines.packages FILE`, by `build`.
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import hashlib
 import inspect
@@ -21,7 +22,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -97,14 +99,45 @@ def load(file: Path, *, function: Callable[..., Any], device: torch.device) -> C
 
     # Single-threaded says: without the events of its own that a CUDA graph does not bear.
     index = (device.index or 0) if device.type == "cuda" else -1
+    _share_cpp_library()
     # To compare this machine's processor with that of the package PyTorch compiles a few programs, for half a minute.
-    with torch._inductor.config.patch({"cpp.vec_isa_ok": True}):
+    with _trace_of_loading(file), torch._inductor.config.patch({"cpp.vec_isa_ok": True}):
         package = torch._inductor.aoti_load_package(str(file), run_single_threaded=True, device_index=index)
     module = module_of(function)
     own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     weights = {name: own[name] for name in package.get_constant_fqns()}
     package.load_constants(weights, check_full_update=True, user_managed=True)
     return package
+
+
+@contextmanager
+def _trace_of_loading(file: Path) -> Iterator[None]:
+    """Leave a file behind where loading ends the whole process. Raises RuntimeError if one was left: once is enough.
+
+    Whoever loads holds a lock on it, so one that nobody holds is of a process that has died.
+    """
+    trace = file.with_suffix(".loading")
+    is_left = trace.exists()
+    with trace.open("a") as held:
+        if is_left:
+            with suppress(BlockingIOError):
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                raise RuntimeError(f"loading its package has ended a worker; to have it tried again remove {trace}")
+        fcntl.flock(held, fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            trace.unlink(missing_ok=True)
+
+
+@cache
+def _share_cpp_library() -> None:
+    """Have packages take the C++ library of this process even where the linker has put one into them.
+
+    Where it finds no shared one it does so silently, and two of them in one process end it.
+    """
+    with suppress(OSError):
+        ctypes.CDLL("libstdc++.so.6", mode=ctypes.RTLD_GLOBAL)
 
 
 def module_of(function: Callable[..., Any]) -> torch.nn.Module:

@@ -2,6 +2,9 @@
 
 import fcntl
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -59,6 +62,15 @@ def run(call):
         return call.run()[0]
 
 
+def end_a_process_that_loads(file):
+    """As a crash inside of a package would."""
+    code = "import os, sys; from pathlib import Path; import torch._inductor; from generation.engines import packages\n"
+    code += "torch._inductor.aoti_load_package = lambda *_, **__: os.kill(os.getpid(), 9)\n"
+    code += "packages.load(Path(sys.argv[1]), function=None, device=packages.torch.device('cpu'))"
+    ended = subprocess.run([sys.executable, "-c", code, str(file)])
+    assert ended.returncode == -signal.SIGKILL
+
+
 @pytest.mark.parametrize("count", [2, 3, 32])
 def test_a_package_gives_what_the_module_gives_for_any_number_of_rows(unet, package, count):
     compiled = packages.load(package, function=unet, device=CPU)
@@ -77,6 +89,24 @@ def test_a_package_computes_with_the_weights_of_the_module(unet, package):
         unet.conv_out.bias.add_(1.0)
 
     torch.testing.assert_close(run(call.to(compiled)), before + 1.0, rtol=1e-4, atol=1e-4)
+
+
+def test_a_package_that_has_ended_the_process_which_loaded_it_is_not_loaded_again(unet, package, tmp_path):
+    file = shutil.copy(package, tmp_path / "unet.pt2")
+    end_a_process_that_loads(file)
+
+    with pytest.raises(RuntimeError, match="ended a worker"):
+        packages.load(file, function=unet, device=CPU)
+
+
+def test_a_package_that_another_process_is_loading_is_loaded_too(unet, package, tmp_path):
+    file = shutil.copy(package, tmp_path / "unet.pt2")
+    with file.with_suffix(".loading").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+
+        packages.load(file, function=unet, device=CPU)
+
+    assert not file.with_suffix(".loading").exists()
 
 
 def test_what_is_not_wanted_any_more_is_not_compiled_to_its_end(unet, tmp_path):
