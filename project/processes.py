@@ -26,6 +26,8 @@ IO_THREADS = 8
 BROKER_TIMEOUT = "PICTOR_BROKER_TIMEOUT_SECONDS"
 # Celery warns root at length; whoever runs a container as root has decided so.
 ROOT_WARNING = "ignore:You're running the worker with superuser privileges"
+# Mingling would wait a second at each start for what other workers know to be revoked; here the database knows it.
+WORKER_OPTIONS = ["--pool=threads", "--without-gossip", "--without-mingle", "--events", "--loglevel=WARNING"]
 
 
 def web_spec(*, port: int) -> ChildSpec:
@@ -82,7 +84,7 @@ def worker_spec(device: DeviceSlot, *, env: dict[str, str]) -> ChildSpec:
     host = local_host()
     queue = device_queue(host=host, label=device.label)
     slots = settings.GPU_SLOTS if device.kind == "gpu" else settings.CPU_SLOTS
-    options = ["--pool=threads", f"--concurrency={slots}", "--without-gossip", "--events", "--loglevel=WARNING"]
+    options = [*WORKER_OPTIONS, f"--concurrency={slots}"]
     return ChildSpec(
         name=f"worker {device.label}",
         argv=[*CELERY, "worker", "--hostname", f"{device.label}@{host}", "--queues", queue, *options],
@@ -96,7 +98,7 @@ def worker_spec(device: DeviceSlot, *, env: dict[str, str]) -> ChildSpec:
 
 def io_spec() -> ChildSpec:
     """The Celery worker that sends webhooks: few threads, no device."""
-    options = ["--pool=threads", f"--concurrency={IO_THREADS}", "--without-gossip", "--events", "--loglevel=WARNING"]
+    options = [*WORKER_OPTIONS, f"--concurrency={IO_THREADS}"]
     return ChildSpec(
         name="io",
         argv=[*CELERY, "worker", "--hostname", f"io@{local_host()}", "--queues", IO_QUEUE, *options],

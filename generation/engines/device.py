@@ -6,10 +6,13 @@ import gc
 import os
 import platform
 import re
+import threading
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 import torch
+from torch.nn import functional
 
 from generation.engines.errors import DeviceLost, EngineError, OutOfMemory
 from generation.engines.types import DeviceDescription
@@ -27,6 +30,22 @@ def open_device(name: str) -> torch.device:
             "CUDA_VISIBLE_DEVICES does not hide it, and that this PyTorch was built for CUDA."
         )
     return device
+
+
+def warm_up(device: torch.device) -> None:
+    """Have PyTorch load its libraries of kernels beside whatever comes next: the first picture would wait for that."""
+    if device.type == "cuda":
+        threading.Thread(target=_use_libraries, args=(device,), name="warm-up", daemon=True).start()
+
+
+def _use_libraries(device: torch.device) -> None:
+    """A matrix product, a convolution and an attention: cuBLAS, and cuDNN with two of its parts."""
+    with torch.no_grad(), suppress(RuntimeError):  # whatever it is, the first picture tells it
+        rows = torch.ones(1, 64, 16, 16, dtype=torch.bfloat16, device=device)
+        functional.conv2d(rows, torch.ones(64, 64, 3, 3, dtype=rows.dtype, device=device), padding=1)
+        functional.linear(rows, torch.ones(64, 16, dtype=rows.dtype, device=device))
+        query = rows.new_ones(1, 8, 256, 64)
+        functional.scaled_dot_product_attention(query, query, query)
 
 
 def describe(device: torch.device) -> DeviceDescription:

@@ -52,6 +52,7 @@ class Engine:
     def __init__(self, device: str, *, folder: Path | None = None, compiles: bool = False) -> None:
         sys.setswitchinterval(SWITCH_SECONDS)
         self._device = devices.open_device(device)
+        devices.warm_up(self._device)
         self._models: dict[str, LoadedModel] = {}
         self._turns = SharedOrExclusive()
         self._notebook = Notebook(folder / f"{devices.file_name(self._device)}.json" if folder else None)
