@@ -30,6 +30,7 @@ from tests.service.running import Running, running_service
 
 STEPS = 100  # as many as models allow by default: it must not end by itself
 POLL_SECONDS = 0.005
+SEEN, FREE = 0, 1  # places in what `seconds_until_cancelled` returns
 
 
 @contextmanager
@@ -101,11 +102,13 @@ def main() -> None:
     beside = f" beside {options.beside} clients" if options.beside else ""
     print(f"{rounds} cancels of running generations{beside}; a step takes {1000 * step:.0f} ms; seen by {dict(ways)}")
     figures = {"step_ms": step}
-    for place, (name, title) in enumerate((("seen", "end seen over HTTP"), ("free", "device free"))):
+    for place, name, title in ((SEEN, "seen", "end seen over HTTP"), (FREE, "free", "device free")):
         for label, share in (("p50", 0.5), ("p99", 0.99)):
             value = quantile([receipt[place] for receipt in receipts], share)
             figures[f"{name}_{label}_ms"] = value
             print(f"  {title:<20} {label} {1000 * value:6.0f} ms = {value / step:.2f} steps")
+    slowest = sorted(receipts, key=lambda receipt: receipt[FREE], reverse=True)[:5]
+    print("  slowest to be free:", ", ".join(f"{1000 * receipt[FREE]:.0f} ms by {receipt[2]}" for receipt in slowest))
     rounded = {name: round(1000 * value, 1) for name, value in figures.items()}
     print(json.dumps(rounded | {"rounds": rounds, "by_revoke": ways["revoke"]}))
 

@@ -67,13 +67,16 @@ def main() -> None:
     add_work_arguments(parser)
     parser.add_argument("--clients", type=int, default=2, help="generations at once")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--engine", type=Path, help="a folder with what is measured and compiled already")
+    parser.add_argument("--warm-up", type=float, default=0, help="seconds of drawing before it counts, to compile")
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.steps, options.size = 3, 8, 128
 
     with tempfile.TemporaryDirectory(prefix="pictor-previews-") as name:
         work = work_of(options, folder=Path(name))
-        engine = Engine(work.torch_device)
+        engine = Engine(work.torch_device, folder=options.engine or Path(name) / "engine", compiles=options.compile)
         with ThreadPoolExecutor(options.clients) as pool:
 
             def draw_together(on_step: Callable[[Progress], None]) -> float:
@@ -87,7 +90,10 @@ def main() -> None:
                 return time.perf_counter() - started
 
             onlooker = Onlooker()
-            draw_together(onlooker)  # to warm up: the first preview may try the VAE
+            warm_until = time.monotonic() + options.warm_up
+            draw_together(onlooker)  # the first preview may try the VAE
+            while time.monotonic() < warm_until:
+                draw_together(onlooker)
             onlooker.count = 0
             without, watched = [], []
             for _ in range(options.rounds):
