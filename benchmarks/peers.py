@@ -19,12 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-from work import ROOT, Client, Work, add_work_arguments, register, seconds_per_picture, work_of
+from work import ROOT, Client, Clients, Work, add_work_arguments, register, work_of
 
 from tests.ports import free_port
 from tests.service.running import running_service  # found through `work`
@@ -56,6 +56,18 @@ def running_peer(file: str, work: Work, *, log: Path) -> Iterator[httpx.Client]:
         process.wait()
 
 
+def measured(
+    draw: Callable[[int], None], counts: list[int], *, rounds: int, warm_up_seconds: float
+) -> dict[int, float]:
+    """Seconds per picture by the number of clients, told as they come."""
+    seconds = {}
+    for count in counts:
+        together = Clients(draw, count=count)
+        seconds[count], _, _ = together.seconds_per_picture(rounds=rounds, warm_up_seconds=warm_up_seconds)
+        print(f"{count} clients: {seconds[count]:.3f} s a picture", file=sys.stderr)
+    return seconds
+
+
 def peer_seconds(file: str, work: Work, counts: list[int], *, rounds: int, folder: Path) -> dict[int, float]:
     """Seconds per picture by the number of clients."""
     with running_peer(file, work, log=folder / f"{file}.log") as client:
@@ -63,7 +75,7 @@ def peer_seconds(file: str, work: Work, counts: list[int], *, rounds: int, folde
         def draw(number: int) -> None:
             client.post("/predict", json=work.wishes(number)).raise_for_status()
 
-        return {count: seconds_per_picture(draw, clients=count, rounds=rounds, warm_up_seconds=0) for count in counts}
+        return measured(draw, counts, rounds=rounds, warm_up_seconds=0)
 
 
 def pictor_seconds(
@@ -80,7 +92,7 @@ def pictor_seconds(
             def draw(number: int, clients: list[Client] = clients) -> None:
                 clients[number % len(clients)].draw(number)
 
-            seconds[count] = seconds_per_picture(draw, clients=count, rounds=rounds, warm_up_seconds=warm_up_seconds)
+            seconds |= measured(draw, [count], rounds=rounds, warm_up_seconds=warm_up_seconds)
         return seconds
 
 

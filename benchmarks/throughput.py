@@ -4,9 +4,9 @@
     .venv/bin/python benchmarks/throughput.py --quick                            # under a minute
     python benchmarks/throughput.py --model sd15 --device 0 --clients 1,16       # on a GPU, random weights in full size
 
-Each client asks for one picture after another, with prompts and seeds of its own. `raw` and `engine` run in
-processes of their own, with the device to themselves. On a GPU it also tells how busy the GPU was, as the driver
-samples it.
+Each client asks for one picture after another, with prompts and seeds of its own, and goes on until all is measured.
+`raw` and `engine` run in processes of their own, with the device to themselves. On a GPU it also tells how busy the
+GPU was meanwhile, as the driver samples it.
 """
 
 import argparse
@@ -19,12 +19,10 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from work import Client, Work, add_work_arguments, image_request, prompt_of, register, seconds_per_picture, work_of
+from work import Client, Clients, Work, add_work_arguments, image_request, prompt_of, register, work_of
 
 from tests.service.running import running_service  # found through `work`
 
@@ -64,8 +62,10 @@ def engine_seconds(
     def draw(number: int) -> None:
         engine.generate(image_request(work, number), on_step=lambda progress: None)
 
-    measure = partial(seconds_per_picture, draw, rounds=rounds, warm_up_seconds=warm_up_seconds)
-    seconds = {count: measure(clients=count) for count in counts}
+    seconds = {}
+    for count in counts:
+        together = Clients(draw, count=count)
+        seconds[count], _, _ = together.seconds_per_picture(rounds=rounds, warm_up_seconds=warm_up_seconds)
     engine.close()
     return seconds
 
@@ -75,18 +75,24 @@ class Sampler(threading.Thread):
 
     def __init__(self, index: int) -> None:
         super().__init__(daemon=True)
-        self.index = index
-        self.samples: list[int] = []
-        self.stopped = threading.Event()
+        self._index = index
+        self._samples: list[tuple[float, int]] = []
+        self._stopped = threading.Event()
 
     def run(self) -> None:
         """Sample until stopped."""
         import pynvml
 
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(self.index)
-        while not self.stopped.wait(0.1):
-            self.samples.append(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+        handle = pynvml.nvmlDeviceGetHandleByIndex(self._index)
+        while not self._stopped.wait(0.1):
+            self._samples.append((time.monotonic(), pynvml.nvmlDeviceGetUtilizationRates(handle).gpu))
+
+    def mean(self, begin: float, end: float) -> float:
+        """Stop; the mean of what was sampled between the two, in per cent."""
+        self._stopped.set()
+        self.join()
+        return statistics.mean(busy for at, busy in self._samples if begin <= at <= end)
 
 
 def in_a_process(*arguments: str) -> Any:
@@ -110,21 +116,16 @@ def service_seconds(
         register(service, work)
         for count in counts:
             clients = [Client(service, work) for _ in range(count)]
+
+            def draw(number: int, clients: list[Client] = clients) -> None:
+                clients[number % len(clients)].draw(number)
+
             sampler = Sampler(int(work.device)) if work.torch_device != "cpu" else None
-            with ThreadPoolExecutor(count) as pool:
-                warm_until = time.monotonic() + warm_up_seconds
-                list(pool.map(lambda client: client.draw(0), clients))
-                while time.monotonic() < warm_until:
-                    list(pool.map(lambda client: client.draw(0), clients))
-                if sampler:
-                    sampler.start()
-                started = time.perf_counter()
-                work_lists = [range(1 + place * rounds, 1 + (place + 1) * rounds) for place in range(count)]
-                list(pool.map(lambda pair: [pair[0].draw(n) for n in pair[1]], zip(clients, work_lists, strict=True)))
-                seconds = (time.perf_counter() - started) / (count * rounds)
             if sampler:
-                sampler.stopped.set()
-            measured[count] = (seconds, statistics.mean(sampler.samples) if sampler and sampler.samples else None)
+                sampler.start()
+            together = Clients(draw, count=count)
+            seconds, begin, end = together.seconds_per_picture(rounds=rounds, warm_up_seconds=warm_up_seconds)
+            measured[count] = (seconds, sampler.mean(begin, end) if sampler else None)
     return measured
 
 

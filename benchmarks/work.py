@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
+import threading
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,18 +120,55 @@ class Client:
             left = 0.95 * self.expected - (time.monotonic() - started)
             time.sleep(min(CALM_SECONDS, left) if left > KEEN_SECONDS else KEEN_SECONDS)
         if seen["error"]:
-            sys.exit(seen["error"]["detail"])
+            raise RuntimeError(seen["error"]["detail"])
         self.service.image(seen)
         self.expected = time.monotonic() - started
 
 
-def seconds_per_picture(draw: Callable[[int], object], *, clients: int, rounds: int, warm_up_seconds: float) -> float:
-    """One round or more to warm up, then `rounds` for each client at once."""
-    with ThreadPoolExecutor(clients) as pool:
+class Clients:
+    """Clients that draw one picture after another, and when each picture was there."""
+
+    def __init__(self, draw: Callable[[int], object], *, count: int) -> None:
+        self._draw = draw
+        self._count = count
+        self._times: list[float] = []
+        self._has_news = threading.Condition()
+        self._is_over = False
+
+    def seconds_per_picture(self, *, rounds: int, warm_up_seconds: float) -> tuple[float, float, float]:
+        """Seconds per picture, and when that began and ended on `time.monotonic`'s clock.
+
+        It counts from one picture to the one that comes `rounds` times the number of clients later, while all go on
+        drawing: neither the beginning, when the first ones are drawn in step, nor the end, when some have nothing left
+        to do, is in it.
+        """
         warm_until = time.monotonic() + warm_up_seconds
-        list(pool.map(draw, range(clients)))
-        while time.monotonic() < warm_until:
-            list(pool.map(draw, range(clients)))
-        started = time.perf_counter()
-        list(pool.map(draw, range(clients, clients * (rounds + 1))))
-        return (time.perf_counter() - started) / (clients * rounds)
+        with ThreadPoolExecutor(self._count) as pool:
+            drawing = [pool.submit(self._go_on, place) for place in range(self._count)]
+            try:
+                self._wait_for(self._count, among=drawing)
+                while time.monotonic() < warm_until:
+                    self._wait_for(len(self._times) + 1, among=drawing)
+                first = len(self._times) - 1
+                last = first + self._count * rounds
+                self._wait_for(last + 1, among=drawing)
+            finally:
+                self._is_over = True
+        begin, end = self._times[first], self._times[last]
+        return (end - begin) / (last - first), begin, end
+
+    def _go_on(self, number: int) -> None:
+        while not self._is_over:
+            self._draw(number)
+            number += self._count
+            with self._has_news:
+                self._times.append(time.monotonic())
+                self._has_news.notify()
+
+    def _wait_for(self, count: int, *, among: list[Future[None]]) -> None:
+        with self._has_news:
+            while len(self._times) < count:
+                self._has_news.wait(1.0)
+                for client in among:
+                    if client.done():
+                        client.result()  # it ends by itself only with an error
