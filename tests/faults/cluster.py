@@ -16,11 +16,11 @@ import httpx
 
 from generation.lifecycle import FINISHED
 from tests.faults.forking import Forked, the_nursery
-from tests.faults.inspector import ROOT, Inspector
 from tests.faults.network import Network
 from tests.faults.places import delete_queue, postgres_through_proxy, rabbitmq_through_proxy, redis_through_proxy
 from tests.faults.proxy import Proxy
 from tests.faults.redis_server import RedisServer
+from tests.inspector import ROOT, Inspector
 from tests.ports import free_port
 
 PATIENCE_SECONDS = 60

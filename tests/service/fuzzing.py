@@ -20,7 +20,8 @@ from typing import Any
 
 import httpx
 
-from tests.service.running import ROOT, Running, running_service
+from tests.inspector import ROOT
+from tests.service.running import Running, running_service
 
 OWNER, STRANGER = "fuzzing-owner", "fuzzing-stranger"
 # What depends on more than the description can say, or would not end; it has tests of its own.

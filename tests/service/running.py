@@ -1,12 +1,11 @@
 """The whole of Pictor, started as a user starts it, in a folder of its own."""
 
-import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from typing import Any
 import httpx
 
 from generation.lifecycle import FINISHED
+from tests.inspector import ROOT, Inspector
 from tests.ports import free_port
 
-ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 90
 POLL_SECONDS = 0.05
 SMALL = {"num_inference_steps": 3, "width": 128, "height": 128}
@@ -31,6 +30,7 @@ class Running:
     environment: dict[str, str]
     client: httpx.Client
     log: Path
+    inspector: Inspector
 
     def submit(self, **body: Any) -> dict[str, Any]:
         """Submit a small generation of a red apple in three steps, unless said otherwise."""
@@ -65,11 +65,8 @@ class Running:
         return response.content
 
     def ask(self, expression: str) -> Any:
-        """Evaluate `expression` in the service's own Django, with its models at hand; the value goes as JSON."""
-        code = f"import json; from generation.models import *; print(json.dumps({expression}, default=str))"
-        command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", code]
-        result = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=True)
-        return json.loads(result.stdout.splitlines()[-1])
+        """The value of an expression in the service's own Django."""
+        return self.inspector.ask(expression)
 
     def attempts(self, *generations: dict[str, Any]) -> list[dict[str, Any]]:
         """The attempts of the generations: worker, outcome, step."""
@@ -118,8 +115,11 @@ def running_service(folder: Path, *, devices: str = "cpu:1", **extra: str) -> It
             time.sleep(POLL_SECONDS)
         key = (folder / "data/credentials/api_key").read_text().strip()
         url = f"http://127.0.0.1:{environment['PICTOR_PORT']}"
-        with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30) as client:
-            yield Running(process=process, environment=environment, client=client, log=log)
+        with (
+            closing(Inspector(environment)) as inspector,
+            httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=30) as client,
+        ):
+            yield Running(process=process, environment=environment, client=client, log=log, inspector=inspector)
     finally:
         process.terminate()
         process.wait()

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 LOOP = """
 import json, sys
 from datetime import timedelta
@@ -32,18 +32,21 @@ class Inspector:
     """`ask(expression)` is its value in the service's Django, with the domain's modules and models at hand."""
 
     def __init__(self, environment: dict[str, str]) -> None:
-        command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", LOOP]
-        self.process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=os.environ | environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self.environment = environment
+        self.process: subprocess.Popen[str] | None = None
 
     def ask(self, expression: str) -> Any:
-        """The value as JSON carries it."""
+        """The value as JSON carries it. The process starts with the first question."""
+        if self.process is None:
+            command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", LOOP]
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=os.environ | self.environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write(json.dumps(expression) + "\n")
         self.process.stdin.flush()
@@ -53,6 +56,5 @@ class Inspector:
 
     def close(self) -> None:
         """End it."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+        if self.process is not None:
+            self.process.communicate()
