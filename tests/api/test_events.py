@@ -265,6 +265,7 @@ def test_who_logs_out_hears_no_more(address, client_of, user, monkeypatch):
     assert "finished" not in [event.kind for event in rest]
 
 
+@pytest.mark.databases("sqlite")  # whoever holds a thread holds it beside either
 def test_listeners_cost_no_thread_each(address, headers_of, user):
     headers = headers_of(user)
     of_others = set(threads_of_requests())  # of tests before this one: they end when their executor is collected
@@ -274,16 +275,15 @@ def test_listeners_cost_no_thread_each(address, headers_of, user):
 
         assert [event.kind for event in first] == 20 * ["snapshot"]
         assert listeners() == 20
-        assert len(set(threads_of_requests()) - of_others) < 5
-
-
-def threads_of_requests() -> list[str]:
-    """The threads that requests have, once those that are about to end have ended."""
-    for thread in threading.enumerate():
-        if thread.name.startswith("ThreadPoolExecutor"):
+        for thread in threads_of_requests() - of_others:  # one that is about to end has not ended yet
             with suppress(RuntimeError):  # it is only just beginning
                 thread.join(timeout=1.0)
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
+        assert len(threads_of_requests() - of_others) < 5
+
+
+def threads_of_requests() -> set[threading.Thread]:
+    """The threads that requests have."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")}
 
 
 def seats(broker) -> int:

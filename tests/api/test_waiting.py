@@ -201,6 +201,7 @@ def test_another_word_for_it_is_refused(server):
     assert response.json()["errors"][0]["pointer"] == "/on_disconnect"
 
 
+@pytest.mark.databases("sqlite")  # whoever holds a thread holds it beside either
 def test_many_that_wait_hold_no_thread_each(server, later):
 
     def extra() -> int:

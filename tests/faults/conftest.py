@@ -7,9 +7,15 @@ import pytest
 
 from tests.faults.cluster import Cluster, started_cluster
 
-# What brokers deliver, and when, is the same to either database; PostgreSQL is what RabbitMQ is used with.
+# What brokers deliver, and when, is the same to either database: each is tried on one. PostgreSQL is what RabbitMQ is
+# used with. Redis with PostgreSQL is what all tests have there that are not about deliveries.
 on_every_broker = pytest.mark.parametrize(
-    "running_cluster", ["redis", pytest.param("rabbitmq", marks=pytest.mark.databases("postgres"))], indirect=True
+    "running_cluster",
+    [
+        pytest.param("redis", marks=pytest.mark.databases("sqlite")),
+        pytest.param("rabbitmq", marks=pytest.mark.databases("postgres")),
+    ],
+    indirect=True,
 )
 
 

@@ -69,7 +69,7 @@ def image(s3, user):
     return factories.make_image(generation=factories.make_generation(owner=user, status=Status.SUCCEEDED))
 
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.databases("sqlite")]  # what S3 holds, it holds beside either
 
 
 def test_an_image_goes_there_and_comes_back(client_of, user, image):
