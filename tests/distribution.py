@@ -1,4 +1,4 @@
-"""A pytest plugin that shares a run out to two processes: whole files, so that what a file starts is started once."""
+"""A pytest plugin that shares a run out to three processes: whole files, so that what a file starts is started once."""
 
 from pathlib import Path
 from typing import Any
@@ -6,15 +6,29 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-PROCESSES = 2
+PROCESSES = 3  # of two cores: who tries failures waits half of the time, for leases that end and workers that start
 SERVICE = "tests/service/"
 FAULTS = "tests/faults/"
-ONE_THAT_SHARES = ("test_company.py", "test_rabbitmq.py")
-SERVICES_OF_THEIR_OWN = ("test_runtimes.py",)
+# Services that several files share; other files in those folders start their own.
+FAULTS_OF_BROKERS = "faults of brokers and stores"
+FAULTS_OF_WORKERS = "faults of workers"
+FAULTS_ON_RABBITMQ = "faults with RabbitMQ"
+SERVICE_WITH_ROOM = "service with room for several"
+SHARES = {
+    "tests/faults/test_brokers.py": FAULTS_OF_BROKERS,
+    "tests/faults/test_stores.py": FAULTS_OF_BROKERS,
+    "tests/faults/test_workers.py": FAULTS_OF_WORKERS,
+    "tests/faults/test_resuming.py": FAULTS_OF_WORKERS,
+    "tests/service/test_company.py": SERVICE_WITH_ROOM,
+    "tests/service/test_rabbitmq.py": SERVICE_WITH_ROOM,
+    "tests/service/test_runtimes.py": "service over model servers",
+}
+LONGEST_FIRST = (SERVICE, FAULTS_OF_BROKERS, FAULTS_OF_WORKERS, FAULTS_ON_RABBITMQ)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist itself asks for as many as there are cores
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two for folders; for single files none: they run in this process, sooner than another one starts."""
+    """Three for folders; for single files none: they run in this process, sooner than another one starts."""
     names_a_folder = any(Path(argument).is_dir() for argument in config.args)
     return PROCESSES if names_a_folder else 0
 
@@ -26,23 +40,34 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "Shares":
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest shares first, so that both processes end together; in each, what breaks things comes last."""
-    items.sort(
-        key=lambda item: (not item.nodeid.startswith((SERVICE, FAULTS)), item.get_closest_marker("faults") is not None)
-    )
+    """The longest shares first, then what else starts services, so that all processes end together."""
+    items.sort(key=lambda item: rank(item.nodeid))
+
+
+def rank(nodeid: str) -> int:
+    """The lower, the sooner its share begins."""
+    share = share_of(nodeid)
+    if share in LONGEST_FIRST:
+        return LONGEST_FIRST.index(share)
+    return len(LONGEST_FIRST) + (not nodeid.startswith((SERVICE, FAULTS)))
+
+
+def share_of(nodeid: str) -> str:
+    """A file, or all the tests that use one running service, or the browser."""
+    file = nodeid.partition("::")[0]
+    if file.startswith(FAULTS) and nodeid.endswith("rabbitmq]"):
+        return FAULTS_ON_RABBITMQ
+    if file in SHARES:
+        return SHARES[file]
+    if file.startswith(SERVICE):
+        return SERVICE
+    if file.endswith("_in_chromium.py"):
+        return "chromium"
+    return file
 
 
 class Shares(LoadScopeScheduling):
-    """A share is a file, or all the files that use one running service, or the browser."""
+    """Hands out shares instead of modules."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        if file.startswith(SERVICE) and file.endswith(ONE_THAT_SHARES):
-            return "sharing service"
-        if file.startswith(SERVICE) and not file.endswith(SERVICES_OF_THEIR_OWN):
-            return SERVICE
-        if file.startswith(FAULTS):
-            return FAULTS
-        if file.endswith("_in_chromium.py"):
-            return "chromium"
-        return file
+        return share_of(nodeid)

@@ -22,7 +22,12 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 POLL_SECONDS = 0.02
-FIRST = ("generation.engines.engine", "diffusers", "transformers", "celery.bin.worker", "rest_framework", "uvicorn")
+FIRST = (
+    "generation.engines.engine", "diffusers", "transformers",
+    "celery.bin.worker", "celery.apps.worker", "celery.worker.consumer",
+    "django.core.management", "django.forms", "rest_framework", "servestatic", "uvicorn",
+    "psycopg.types.numeric", "redis.asyncio", "httpx",
+)  # fmt: skip
 
 
 class Forked:

@@ -13,7 +13,7 @@ from tests.faults.cluster import LONG, Cluster, started_cluster
 def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """The service, with two places on each worker."""
     folder = tmp_path_factory.mktemp("company")
-    with started_cluster(folder, postgres_url=os.environ.get("DATABASE_URL", ""), slots=2, forks=False) as cluster:
+    with started_cluster(folder, postgres_url=os.environ.get("DATABASE_URL", ""), slots=2) as cluster:
         yield cluster
 
 
@@ -31,5 +31,5 @@ def test_who_kills_the_worker_that_others_share_is_tried_alone_and_stopped(clust
 
     assert cluster.look(poison)["error"]["code"] == "worker_lost"
     assert cluster.outcomes(poison) == [Outcome.LOST] * 3
-    assert cluster.wait(innocent)["status"] == Status.SUCCEEDED
+    assert cluster.wait(innocent)["status"] == Status.SUCCEEDED, cluster.logs()
     assert cluster.outcomes(innocent) == [Outcome.LOST, Outcome.SUCCEEDED]
