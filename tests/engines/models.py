@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -41,6 +38,7 @@ from transformers import (
 
 from generation.engines.engine import Engine
 from generation.engines.types import ImageRequest, ModelSource, Progress
+from tests import measurements
 
 FOLDER = Path(__file__).parents[2] / "weights" / "fluent-emoji-256"
 # Tensors this small gain nothing from a second thread, and on a busy machine threads wait for each other.
@@ -49,13 +47,9 @@ torch.set_num_threads(1)
 SHIPPED = ModelSource(slug="fluent-emoji-256", source=str(FOLDER))
 
 
-_folder = Path(tempfile.mkdtemp(prefix="pictor-tests-engine-"))
-atexit.register(shutil.rmtree, _folder, ignore_errors=True)
-
-
 def open_engine() -> Engine:
-    """An engine on the CPU that knows what others in this process have measured: that takes seconds."""
-    return Engine("cpu", folder=_folder)
+    """An engine on the CPU that knows what others in this run have measured: that takes seconds."""
+    return Engine("cpu", folder=measurements.folder())
 
 
 @cache

@@ -15,6 +15,7 @@ from uuid import uuid4
 import httpx
 
 from generation.lifecycle import FINISHED
+from tests import measurements
 from tests.faults.forking import Forked, the_nursery
 from tests.faults.network import Network
 from tests.faults.places import delete_queue, postgres_through_proxy, rabbitmq_through_proxy, redis_through_proxy
@@ -252,6 +253,8 @@ def started_cluster(
     database_settings, database = postgres_through_proxy(postgres_url, address=address) if postgres_url else ({}, None)
     places = {"PICTOR_DATA_DIR": str(folder / "data"), "PICTOR_KILL_POINTS": str(folder / "orders")}
     environment = QUICK | {"PICTOR_CPU_SLOTS": str(slots)} | places | broker_settings | database_settings | settings
+    for name in (*network.hosts, "data") if network else ("data",):
+        measurements.share(folder / name)
     cluster = Cluster(
         folder, broker, database, redis, environment=environment, slots=slots, network=network, forks=forks
     )

@@ -18,6 +18,7 @@ from generation.runtimes import packing
 from generation.runtimes.base import Runtime
 from generation.runtimes.errors import ServerUnavailable
 from generation.runtimes.native import NativeRuntime
+from tests import measurements
 from tests.engines.models import SHIPPED, ignore, make_request
 from tests.runtimes.serving import TIMED, ServerProcess, server_process
 
@@ -34,7 +35,8 @@ class Enough(Exception):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[ServerProcess]:
     """The engine with the shipped model, in a process of its own."""
-    with server_process(tmp_path_factory.mktemp("server"), "--device", "cpu") as server:
+    words = ("--device", "cpu", "--folder", str(measurements.folder()))
+    with server_process(tmp_path_factory.mktemp("server"), *words) as server:
         yield server
 
 
@@ -49,7 +51,7 @@ def timed_server(tmp_path_factory) -> Iterator[ServerProcess]:
 @pytest.fixture(scope="module")
 def native() -> Iterator[Runtime]:
     """The engine in this process."""
-    runtime = NativeRuntime("cpu")
+    runtime = NativeRuntime("cpu", folder=measurements.folder())
     yield runtime
     runtime.close()
 

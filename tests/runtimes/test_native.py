@@ -7,12 +7,13 @@ from generation.engines.errors import ModelUnavailable
 from generation.engines.types import ModelSource
 from generation.runtimes.base import Runtime
 from generation.runtimes.native import NativeRuntime
+from tests import measurements
 from tests.engines.models import SHIPPED, ignore, make_request, shipped_engine
 
 
 @pytest.fixture
 def runtime():
-    runtime: Runtime = NativeRuntime("cpu")
+    runtime: Runtime = NativeRuntime("cpu", folder=measurements.folder())
     yield runtime
     runtime.close()
 
@@ -46,7 +47,7 @@ def test_it_describes_the_engines_device(runtime):
 
 
 def test_close_forgets_all_models():
-    runtime = NativeRuntime("cpu")
+    runtime = NativeRuntime("cpu", folder=measurements.folder())
     runtime.load(SHIPPED)
 
     runtime.close()

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 
 from generation.lifecycle import FINISHED
+from tests import measurements
 from tests.inspector import ROOT, Inspector
 from tests.ports import free_port
 
@@ -104,6 +105,7 @@ def running_service(folder: Path, *, devices: str = "cpu:1", **extra: str) -> It
         "PICTOR_FLOWER_PORT": str(free_port()),
         "PICTOR_LOG_LEVEL": "INFO",
     } | extra  # fmt: skip
+    measurements.share(folder / "data")
     log = folder / "up.log"
     command = [sys.executable, "manage.py", "up", "--no-picture", "--devices", devices]
     with log.open("w") as output:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from generation.lifecycle import Status
+from tests import measurements
 from tests.runtimes.serving import ServerProcess, server_process
 from tests.service.conftest import QUICK, database_of_its_own
 from tests.service.running import LONG, SMALL, Running, running_service
@@ -52,7 +53,9 @@ class Remote:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A model server that nobody starts again: the gateway's."""
-    with server_process(tmp_path_factory.mktemp("server"), "--device", "cpu") as server:
+    with server_process(
+        tmp_path_factory.mktemp("server"), "--device", "cpu", "--folder", str(measurements.folder())
+    ) as server:
         yield server
 
 
