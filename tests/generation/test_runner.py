@@ -202,7 +202,7 @@ def test_a_message_is_not_made_anew_while_it_waits_to_be_alone(worker):
     while not worker.watches():
         pass
     threads[1].start()
-    while not worker._want_to_be_alone:
+    while not worker.places._want_to_be_alone:
         pass
 
     Generation.objects.filter(pk=alone.pk).update(dispatched_at=Now(), redispatch_at=Now() - timedelta(seconds=1))
