@@ -193,6 +193,28 @@ def test_a_message_is_not_made_anew_while_a_worker_loads_its_model(worker):
     assert (overdue, generation.status) == ([False], Status.SUCCEEDED)
 
 
+def test_the_next_one_is_drawn_while_the_one_before_it_is_decoded(worker):
+    first, second = (factories.make_generation(dispatch_no=1) for _ in range(2))
+    worker.runtime.loaded, is_decoding, may_go_on = (first.model.slug,), Event(), Event()
+
+    def decode():
+        worker.runtime.after_last_step = lambda: None
+        is_decoding.set()
+        may_go_on.wait(10)
+
+    worker.runtime.after_last_step = decode
+    thread = Thread(target=runner.run, args=(first.pk, 1), kwargs={"worker": worker})
+    thread.start()
+    assert is_decoding.wait(10)
+
+    runner.run(second.pk, 1, worker=worker)
+
+    first.refresh_from_db(), second.refresh_from_db()
+    assert (first.status, second.status) == (Status.RUNNING, Status.SUCCEEDED)
+    may_go_on.set()
+    thread.join(10)
+
+
 def test_a_message_is_not_made_anew_while_it_waits_to_be_alone(worker):
     worker.runtime.loaded, may_go_on = (factories.make_generation().model.slug,), Event()
     worker.runtime.at_step = lambda step: may_go_on.wait(10)
