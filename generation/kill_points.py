@@ -38,6 +38,6 @@ def obey(order: Path) -> None:
         while paused.exists():
             time.sleep(0.01)
     elif word.startswith("SIG"):
-        os.kill(os.getpid(), signal.Signals[word])
+        signal.raise_signal(signal.Signals[word])  # one to the process may leave this thread at work for a while
     else:
         raise getattr(builtins, word)
