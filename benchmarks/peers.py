@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-from work import ROOT, Client, Clients, Work, add_work_arguments, register, work_of
+from work import ROOT, Clients, Work, add_work_arguments, by_http, register, work_of
 
 from tests.ports import free_port
 from tests.service.running import running_service  # found through `work`
@@ -87,11 +87,7 @@ def pictor_seconds(
         register(service, work)
         seconds = {}
         for count in counts:
-            clients = [Client(service, work) for _ in range(count)]
-
-            def draw(number: int, clients: list[Client] = clients) -> None:
-                clients[number % len(clients)].draw(number)
-
+            draw = by_http(service, work, clients=count)
             seconds |= measured(draw, [count], rounds=rounds, warm_up_seconds=warm_up_seconds)
         return seconds
 

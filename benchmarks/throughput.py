@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from work import Client, Clients, Work, add_work_arguments, image_request, prompt_of, register, work_of
+from work import Clients, Work, add_work_arguments, by_http, image_request, prompt_of, register, work_of
 
 from tests.service.running import running_service  # found through `work`
 
@@ -115,15 +115,10 @@ def service_seconds(
     with running_service(folder, devices=work.service_devices, PICTOR_LOG_LEVEL="WARNING", **extra) as service:
         register(service, work)
         for count in counts:
-            clients = [Client(service, work) for _ in range(count)]
-
-            def draw(number: int, clients: list[Client] = clients) -> None:
-                clients[number % len(clients)].draw(number)
-
             sampler = Sampler(int(work.device)) if work.torch_device != "cpu" else None
             if sampler:
                 sampler.start()
-            together = Clients(draw, count=count)
+            together = Clients(by_http(service, work, clients=count), count=count)
             seconds, begin, end = together.seconds_per_picture(rounds=rounds, warm_up_seconds=warm_up_seconds)
             measured[count] = (seconds, sampler.mean(begin, end) if sampler else None)
     return measured

@@ -125,6 +125,12 @@ class Client:
         self.expected = time.monotonic() - started
 
 
+def by_http(service: Running, work: Work, *, clients: int) -> Callable[[int], None]:
+    """What draws the picture of a number, each number by the same one of so many clients."""
+    each = [Client(service, work) for _ in range(clients)]
+    return lambda number: each[number % clients].draw(number)
+
+
 class Clients:
     """Clients that draw one picture after another, and when each picture was there."""
 

@@ -102,7 +102,7 @@ class LoadedModel:
         return {name: self._callees[name] for name in DENOISERS if name in self._callees}
 
     def facts(self) -> ModelFacts:
-        """What the device knows of it; a few more generations than share a forward are encoded and stored meanwhile."""
+        """What the device knows of it; prompts of a few more generations than share a forward are encoded meanwhile."""
         rows = self.knees.all_of(self.name)
         at_once = SPARE + max(rows.values(), default=1) // self.verdict.rows if self.verdict.can_share else 1
         return ModelFacts(
