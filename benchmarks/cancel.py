@@ -23,7 +23,7 @@ from datetime import datetime
 from itertools import count
 from pathlib import Path
 
-from work import Client, Work, add_work_arguments, register, work_of
+from work import Work, add_work_arguments, draw_by_http, register, work_of
 
 from generation.lifecycle import Status  # found through `work`
 from tests.service.running import Running, running_service
@@ -39,9 +39,8 @@ def drawing(service: Running, work: Work, *, clients: int) -> Iterator[None]:
     numbers, is_over = count(1000), threading.Event()
 
     def draw() -> None:
-        client = Client(service, work)
         while not is_over.is_set():
-            client.draw(next(numbers))
+            draw_by_http(service, work, next(numbers))
 
     threads = [threading.Thread(target=draw) for _ in range(clients)]
     for thread in threads:

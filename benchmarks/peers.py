@@ -21,10 +21,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
-from work import ROOT, Clients, Work, add_work_arguments, by_http, register, work_of
+from work import ROOT, Clients, Work, add_work_arguments, draw_by_http, register, work_of
 
 from tests.ports import free_port
 from tests.service.running import running_service  # found through `work`
@@ -85,11 +86,8 @@ def pictor_seconds(
     extra = {"PICTOR_LOG_LEVEL": "WARNING", "PICTOR_COMPILE": str(compiles)}
     with running_service(folder, devices=work.service_devices, **extra) as service:
         register(service, work)
-        seconds = {}
-        for count in counts:
-            draw = by_http(service, work, clients=count)
-            seconds |= measured(draw, [count], rounds=rounds, warm_up_seconds=warm_up_seconds)
-        return seconds
+        draw = partial(draw_by_http, service, work)
+        return measured(draw, counts, rounds=rounds, warm_up_seconds=warm_up_seconds)
 
 
 def main() -> None:
@@ -98,7 +96,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer steps, clients and rounds")
     add_work_arguments(parser)
     parser.add_argument("--clients", default="1,4")
-    parser.add_argument("--rounds", type=int, default=3, help="pictures that each client draws")
+    parser.add_argument("--rounds", type=int, default=3, help="pictures counted, for each client")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--engine", type=Path, help="a folder with what is measured and compiled already")
     parser.add_argument("--warm-up", type=float, default=0, help="seconds of drawing before it counts, for Pictor")

@@ -19,12 +19,14 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from work import Clients, Work, add_work_arguments, by_http, image_request, prompt_of, register, work_of
+from work import Clients, Work, add_work_arguments, draw_by_http, image_request, prompt_of, register, work_of
 
-from tests.service.running import running_service  # found through `work`
+from project.devices import openmp_env  # found through `work`
+from tests.service.running import running_service
 
 
 def raw_seconds(work: Work, *, rounds: int) -> float:
@@ -88,19 +90,19 @@ class Sampler(threading.Thread):
         while not self._stopped.wait(0.1):
             self._samples.append((time.monotonic(), pynvml.nvmlDeviceGetUtilizationRates(handle).gpu))
 
-    def mean(self, begin: float, end: float) -> float:
-        """Stop; the mean of what was sampled between the two, in per cent."""
+    def mean(self, begin: float, end: float) -> float | None:
+        """Stop; the mean of what was sampled between the two, in per cent; None if nothing was."""
         self._stopped.set()
         self.join()
-        return statistics.mean(busy for at, busy in self._samples if begin <= at <= end)
+        samples = [busy for at, busy in self._samples if begin <= at <= end]
+        return statistics.mean(samples) if samples else None
 
 
 def in_a_process(*arguments: str) -> Any:
-    """Run this script once more for one measurement, so that nothing of it stays on the device."""
+    """Run this script once more for one measurement, as a worker runs, so that nothing of it stays on the device."""
     command = [sys.executable, __file__, *sys.argv[1:], *arguments]
-    result = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"TRANSFORMERS_VERBOSITY": "error"}
-    )
+    env = os.environ | openmp_env(workers=1) | {"TRANSFORMERS_VERBOSITY": "error"}
+    result = subprocess.run(command, capture_output=True, text=True, env=env)
     if result.returncode:
         sys.exit(result.stderr[-3000:])
     return json.loads(result.stdout.splitlines()[-1])
@@ -118,7 +120,7 @@ def service_seconds(
             sampler = Sampler(int(work.device)) if work.torch_device != "cpu" else None
             if sampler:
                 sampler.start()
-            together = Clients(by_http(service, work, clients=count), count=count)
+            together = Clients(partial(draw_by_http, service, work), count=count)
             seconds, begin, end = together.seconds_per_picture(rounds=rounds, warm_up_seconds=warm_up_seconds)
             measured[count] = (seconds, sampler.mean(begin, end) if sampler else None)
     return measured
@@ -130,7 +132,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer steps, clients and rounds")
     add_work_arguments(parser)
     parser.add_argument("--clients", default="1,2,4,8")
-    parser.add_argument("--rounds", type=int, default=3, help="pictures that each client draws")
+    parser.add_argument("--rounds", type=int, default=3, help="pictures counted, for each client")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--engine", type=Path, help="a folder for what is measured and compiled, to be found again")
     parser.add_argument("--warm-up", type=float, default=0, help="seconds of drawing before it counts: to compile")

@@ -1,4 +1,4 @@
-"""What the benchmarks that draw have in common: the model, what is asked for, and a client that asks over HTTP."""
+"""What the benchmarks that draw have in common: the model, what is asked for, and a client that asks by HTTP."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from generation.engines.types import ImageRequest, ModelSource  # noqa: E402  fo
 from tests.service.running import Running  # noqa: E402
 
 SHIPPED = "fluent-emoji-256"
-KEEN_SECONDS, CALM_SECONDS = 0.03, 0.5
+ANSWER_SECONDS = 90  # longer than a request is held
 
 
 @dataclass(frozen=True)
@@ -104,31 +104,15 @@ def register(service: Running, work: Work) -> None:
         )
 
 
-class Client:
-    """Draws by HTTP; looks often only when a picture is due, as each look takes time from those who draw."""
-
-    def __init__(self, service: Running, work: Work) -> None:
-        self.service = service
-        self.work = work
-        self.expected = 0.0
-
-    def draw(self, number: int) -> None:
-        """Submit, wait, fetch."""
-        started = time.monotonic()
-        generation = self.service.submit(**self.work.wishes(number))
-        while (seen := self.service.look(generation))["finished_at"] is None:
-            left = 0.95 * self.expected - (time.monotonic() - started)
-            time.sleep(min(CALM_SECONDS, left) if left > KEEN_SECONDS else KEEN_SECONDS)
-        if seen["error"]:
-            raise RuntimeError(seen["error"]["detail"])
-        self.service.image(seen)
-        self.expected = time.monotonic() - started
-
-
-def by_http(service: Running, work: Work, *, clients: int) -> Callable[[int], None]:
-    """What draws the picture of a number, each number by the same one of so many clients."""
-    each = [Client(service, work) for _ in range(clients)]
-    return lambda number: each[number % clients].draw(number)
+def draw_by_http(service: Running, work: Work, number: int) -> None:
+    """Have a picture drawn by HTTP as a client does that waits for the answer, and fetch it."""
+    waiting = {"headers": {"Prefer": "wait"}, "timeout": ANSWER_SECONDS}
+    seen = service.client.post("/api/generations/", json=work.wishes(number), **waiting).raise_for_status().json()
+    while seen["finished_at"] is None:  # it was answered because the time was over
+        seen = service.client.get(seen["links"]["self"], **waiting).raise_for_status().json()
+    if seen["error"]:
+        raise RuntimeError(seen["error"]["detail"])
+    service.image(seen)
 
 
 class Clients:

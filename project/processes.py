@@ -15,7 +15,7 @@ from generation.dispatch import IO_QUEUE, device_queue
 from generation.models import Device
 from project.address import host_headers, local_url
 from project.child import ChildSpec, ReadyCheck
-from project.devices import DeviceSlot
+from project.devices import DeviceSlot, openmp_env
 from project.secrets import read_or_create
 from project.sidecars import sidecar_for
 
@@ -74,9 +74,7 @@ def device_env(device: DeviceSlot, *, cpu_workers: int) -> dict[str, str]:
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # CUDA's own order is by speed: not the one that we count in
         "CUDA_VISIBLE_DEVICES": str(device.index) if device.kind == "gpu" else "",
     }
-    if device.kind == "cpu":
-        env["OMP_NUM_THREADS"] = str(max(1, count_cores() // cpu_workers))
-    return env
+    return env | (openmp_env(workers=cpu_workers) if device.kind == "cpu" else {})
 
 
 def worker_spec(device: DeviceSlot, *, env: dict[str, str]) -> ChildSpec:
@@ -126,11 +124,6 @@ def flower_spec() -> ChildSpec:
         # Its warnings are all about workers that do not answer yet, or no longer.
         env={"FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{password}", "PICTOR_LOG_LEVEL": "ERROR"},
     )
-
-
-def count_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 async def watch_web(url: str) -> ReadyCheck:

@@ -4,7 +4,7 @@ import pytest
 from django.conf import settings
 
 from generation.dispatch import IO_QUEUE
-from project import processes
+from project import devices, processes
 from project.devices import DeviceSlot
 
 
@@ -17,7 +17,7 @@ def test_a_gpu_worker_sees_its_own_gpu_only():
 
 
 def test_cpu_workers_share_the_cores(monkeypatch):
-    monkeypatch.setattr(processes, "count_cores", lambda: 8)
+    monkeypatch.setattr(devices, "count_cores", lambda: 8)
 
     _, workers = processes.device_specs([DeviceSlot("cpu", index) for index in range(3)])
 
@@ -26,11 +26,21 @@ def test_cpu_workers_share_the_cores(monkeypatch):
 
 
 def test_more_cpu_workers_than_cores_get_a_thread_each(monkeypatch):
-    monkeypatch.setattr(processes, "count_cores", lambda: 1)
+    monkeypatch.setattr(devices, "count_cores", lambda: 1)
 
     _, workers = processes.device_specs([DeviceSlot("cpu", index) for index in range(2)])
 
     assert [worker.env["OMP_NUM_THREADS"] for worker in workers] == ["1", "1"]
+
+
+def test_how_threads_of_a_cpu_wait_is_left_to_an_operator_who_has_set_it(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+
+    assert "GOMP_SPINCOUNT" not in devices.openmp_env(workers=1)
+
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+
+    assert devices.openmp_env(workers=1)["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
 def test_without_a_remote_runtime_there_is_no_model_server():
