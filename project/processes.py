@@ -14,6 +14,7 @@ from generation.devices import local_host
 from generation.dispatch import IO_QUEUE, device_queue
 from generation.models import Device
 from project.address import host_headers, local_url
+from project.celery_options import WORKER_OPTIONS
 from project.child import ChildSpec, ReadyCheck
 from project.devices import DeviceSlot, openmp_env
 from project.secrets import read_or_create
@@ -26,8 +27,6 @@ IO_THREADS = 8
 BROKER_TIMEOUT = "PICTOR_BROKER_TIMEOUT_SECONDS"
 # Celery warns root at length; whoever runs a container as root has decided so.
 ROOT_WARNING = "ignore:You're running the worker with superuser privileges"
-# Mingling would wait a second at each start for what other workers know to be revoked; here the database knows it.
-WORKER_OPTIONS = ["--pool=threads", "--without-gossip", "--without-mingle", "--events", "--loglevel=WARNING"]
 
 
 def web_spec(*, port: int) -> ChildSpec:

@@ -15,6 +15,7 @@ from uuid import uuid4
 import httpx
 
 from generation.lifecycle import FINISHED
+from project.celery_options import WORKER_OPTIONS
 from tests import measurements
 from tests.faults.forking import Forked, the_nursery
 from tests.faults.network import Network
@@ -97,8 +98,8 @@ class Cluster:
         else:
             host = self.host_of(name)
             environment |= {"PICTOR_DEVICE": name, "PYTHONWARNINGS": "ignore", "CUDA_VISIBLE_DEVICES": ""}
-            options = ["--hostname", f"{name}@{host}", "--queues", f"device.{host}.{name}", "--pool=threads"]
-            options += [f"--concurrency={self.slots}", "--without-gossip", "--loglevel=WARNING"]
+            options = ["--hostname", f"{name}@{host}", "--queues", f"device.{host}.{name}"]
+            options += [*WORKER_OPTIONS, f"--concurrency={self.slots}"]
             command = ["-m", "celery", "--quiet", "-A", "celery_app", "worker", *options]
             if self.network is not None:
                 environment |= {"PICTOR_DATA_DIR": str(self.folder / host)}  # what it shares with others is at URLs
