@@ -4,9 +4,9 @@
     .venv/bin/python benchmarks/overhead.py --quick    # under a minute
 
 Starts a service of its own (embedded Redis, SQLite, one CPU device) in a temporary folder, warms the model, then makes
-one picture after another. The client looks once a second, and with pauses of 2 ms only shortly before the expected
-end: on two cores each look takes time from the very threads that draw. The raw loop calls the same pipeline in a
-process of its own with the same number of threads, in the same run, while the service idles.
+one picture after another. The client waits for the answer (`Prefer: wait`): on two cores each look at the API would
+take time from the very threads that draw. The raw loop calls the same pipeline in a process of its own with the same
+number of threads, in the same run, while the service idles.
 
 The parts, which add up to the total:
 
@@ -15,13 +15,12 @@ The parts, which add up to the total:
     run         inside the pipeline call
     store       encode the image and its thumbnail, write both
     book        the rest between claim and commit
-    visible     committed, until a poll sees it
+    visible     committed, until the client has the answer
     fetch       GET of the image
 """
 
 import argparse
 import json
-import math
 import os
 import statistics
 import subprocess
@@ -40,8 +39,6 @@ sys.path.insert(0, str(ROOT))
 from tests.service.running import Running, running_service  # noqa: E402  found through the line above
 
 PROMPT = "a red apple"
-CALM_POLL_SECONDS, KEEN_POLL_SECONDS = 1.0, 0.002
-KEEN_FROM = 0.85  # of the shortest run so far: runs differ, and one that ends in a calm pause is seen too late
 PARTS = ("accept", "queue", "run", "store", "book", "visible", "fetch")
 
 RAW_LOOP = """
@@ -64,7 +61,11 @@ class Client:
     def __init__(self, service: Running) -> None:
         address = service.client.base_url
         self.connection = HTTPConnection(address.host, address.port or 80)
-        self.headers = {"Authorization": service.client.headers["Authorization"], "Content-Type": "application/json"}
+        self.headers = {
+            "Authorization": service.client.headers["Authorization"],
+            "Content-Type": "application/json",
+            "Prefer": "wait",
+        }
 
     def ask(self, method: str, url: str, body: dict[str, Any] | None = None) -> bytes:
         """The body of the answer; ends the benchmark for one that is no success."""
@@ -76,14 +77,13 @@ class Client:
         return content
 
 
-def make_picture(client: Client, *, seed: int, steps: int, keen_after: float) -> dict[str, Any]:
-    """Submit, poll, fetch; the generation as it was seen, with the client's times of sending and seeing."""
-    wishes = {"prompt": PROMPT, "seed": seed, "num_inference_steps": steps}
+def make_picture(client: Client, *, seed: int, steps: int) -> dict[str, Any]:
+    """Submit, wait, fetch; the generation as it was seen, with the client's times of sending and seeing."""
     sent = time.time()
-    keen_from = sent + keen_after
-    seen = json.loads(client.ask("POST", "/api/generations/", wishes))
-    while seen["finished_at"] is None:
-        time.sleep(KEEN_POLL_SECONDS if time.time() > keen_from else min(CALM_POLL_SECONDS, keen_from - time.time()))
+    seen = json.loads(
+        client.ask("POST", "/api/generations/", {"prompt": PROMPT, "seed": seed, "num_inference_steps": steps})
+    )
+    while seen["finished_at"] is None:  # it was answered because the time was over
         seen = json.loads(client.ask("GET", seen["links"]["self"]))
     if seen["error"]:
         sys.exit(seen["error"]["detail"])
@@ -95,12 +95,8 @@ def make_picture(client: Client, *, seed: int, steps: int, keen_after: float) ->
 def make_pictures(service: Running, *, rounds: int, steps: int) -> Iterator[dict[str, Any]]:
     """One after another, the first two of them to warm up, and not returned."""
     client = Client(service)
-    shortest = math.inf
     for number in range(rounds + 2):
-        keen_after = KEEN_FROM * shortest if number > 1 else 0
-        generation = make_picture(client, seed=number, steps=steps, keen_after=keen_after)
-        if number > 0:
-            shortest = min(shortest, moment(generation, "finished_at") - moment(generation, "started_at"))
+        generation = make_picture(client, seed=number, steps=steps)
         if number > 1:
             yield generation
 
