@@ -1,7 +1,7 @@
 """Points where a test may kill, pause or break this very process; unless PICTOR_KILL_POINTS is set they do nothing.
 
 It names a folder. A process that reaches a point looks there for a file of the point's name, or of the name and a
-generation's id (`step-3`, `step-3@<id>`), and does what it says: the name of a signal, which the process sends to
+generation's id (`step-3`, `step-3@<id>`), and does what it says: the name of a signal, which the thread sends to
 itself; or of an exception, which it raises; or PAUSE, upon which the thread makes a file `<name>.paused` and waits
 until that is gone. The order is removed first, so it works once, unless it says `each`.
 """

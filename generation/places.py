@@ -41,10 +41,12 @@ class Places:
             self._want_to_be_alone += alone
             line: list[object] = [] if alone else self._lines[model.slug]
             line.append(turn)
-            while not (line[0] is turn and self._has_room(model, alone=alone)) and not self._is_closed.is_set():
-                self._changed.wait(LOOK_AGAIN_SECONDS)
-            line.remove(turn)
-            self._want_to_be_alone -= alone
+            try:
+                while not (line[0] is turn and self._has_room(model, alone=alone)) and not self._is_closed.is_set():
+                    self._changed.wait(LOOK_AGAIN_SECONDS)
+            finally:
+                line.remove(turn)
+                self._want_to_be_alone -= alone
             self._has_one_alone |= alone
             self._taken[model.slug] += 1
             self._inside += 1

@@ -106,13 +106,15 @@ class Engine:
         model = self._load(request.model)
         if request.is_reproducible and model.verdict.reproducible_in is None:
             raise UnsupportedParameter(f"This model is not reproducible here: {model.verdict.reason}")
-        with self._turns.shared(), model.turn(), self._denoiser.membership() as member:
-            waiting = Progress(step=0, total=request.num_inference_steps)
-            if resume_from is not None:
-                waiting = Progress(step=resume_from.step, total=resume_from.total)
+        waiting = Progress(step=0, total=request.num_inference_steps)
+        if resume_from is not None:
+            waiting = Progress(step=resume_from.step, total=resume_from.total)
 
-            def keep_waiting() -> None:
-                on_step(waiting)
+        def keep_waiting() -> None:
+            on_step(waiting)
+
+        turn = model.turn(while_waiting=keep_waiting)
+        with self._turns.shared(), turn, self._denoiser.membership() as member:
 
             def step(progress: Progress) -> None:
                 if progress.step >= progress.total:

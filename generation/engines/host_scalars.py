@@ -2,6 +2,7 @@
 
 UniPC sends each of its coefficients to the GPU and solves two equations there at every step. Each of these copies, and
 the solving, waits until all that was launched so far is done, so that no generation could be ahead of the device.
+In half precision that is a little more exact than plain diffusers: the GPU takes a number from main memory unrounded.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ SENDING = {"UniPCMultistepScheduler"}
 
 
 class HostScalars(TorchFunctionMode):
-    """In the block tensors without dimension are made, and stay, in main memory; others go from there without waiting.
+    """In the block numbers, which are tensors without dimension, stay in main memory; others leave it without waiting.
 
     Operations take a number from there together with tensors of any device.
     """

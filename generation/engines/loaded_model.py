@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 
@@ -28,6 +27,7 @@ from generation.engines.standins import (
     SharedDenoiser,
     SharedVae,
 )
+from generation.engines.turns import patiently
 from generation.engines.types import ImageRequest, ModelFacts, ModelSource, Pipeline
 from generation.engines.variants import Variants
 
@@ -48,7 +48,7 @@ class LoadedModel:
     verdict: Verdict = UNSHARED
     previewer: Previewer = field(default_factory=Previewer)
     _prompts: PromptEncoder = field(default_factory=PromptEncoder)
-    _turn: threading.RLock = field(default_factory=threading.RLock)
+    _turn: threading.Lock = field(default_factory=threading.Lock)
     _variants: Variants = field(init=False)
     _callees: dict[str, Callee] = field(init=False)
 
@@ -56,9 +56,9 @@ class LoadedModel:
         self._variants = Variants(self.pipe)
         self._callees = self._find_callees()
 
-    def turn(self) -> AbstractContextManager[Any]:
+    def turn(self, *, while_waiting: Callable[[], None]) -> AbstractContextManager[None]:
         """What a generation holds while it runs: nothing, unless the model must not be shared."""
-        return nullcontext() if self.verdict.can_share else self._turn
+        return nullcontext() if self.verdict.can_share else patiently(self._turn, while_waiting)
 
     def _find_callees(self) -> dict[str, Callee]:
         parts = {name: getattr(self.pipe, name, None) for name in (*DENOISERS, "vae")}

@@ -37,6 +37,7 @@ PATIENCE = 19  # the lowest priority: whoever draws comes first
 MOST_SECONDS = 1800
 LOOK_AGAIN_SECONDS = 0.5
 MOST_ROWS = 32
+MOST_DEATHS = 2  # of processes that loaded a package: a first one may have been killed for another reason
 SPARE_BYTES = 4 * 2**30  # what a forward and its compilation take beside the weights
 
 SETTINGS = {
@@ -91,6 +92,7 @@ def _build(call: Call, *, device: torch.device, file: Path, is_wanted: Callable[
         )
         _run([sys.executable, "-m", "generation.engines.packages", str(job)], folder=Path(name), is_wanted=is_wanted)
         draft.replace(file)
+        _trace_of(file).unlink(missing_ok=True)  # it told of the one before
 
 
 def load(file: Path, *, function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
@@ -103,31 +105,42 @@ def load(file: Path, *, function: Callable[..., Any], device: torch.device) -> C
     # To compare this machine's processor with that of the package PyTorch compiles a few programs, for half a minute.
     with _trace_of_loading(file), torch._inductor.config.patch({"cpp.vec_isa_ok": True}):
         package = torch._inductor.aoti_load_package(str(file), run_single_threaded=True, device_index=index)
-    module = module_of(function)
-    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    weights = {name: own[name] for name in package.get_constant_fqns()}
-    package.load_constants(weights, check_full_update=True, user_managed=True)
+        module = module_of(function)
+        own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        weights = {name: own[name] for name in package.get_constant_fqns()}
+        package.load_constants(weights, check_full_update=True, user_managed=True)
     return package
 
 
 @contextmanager
 def _trace_of_loading(file: Path) -> Iterator[None]:
-    """Leave a file behind where loading ends the whole process. Raises RuntimeError if one was left: once is enough.
+    """Leave a mark in a file where loading ends the whole process. Raises RuntimeError if MOST_DEATHS were left.
 
-    Whoever loads holds a lock on it, so one that nobody holds is of a process that has died.
+    Whoever loads holds a lock on that file, so marks in one that nobody holds are of processes that have died.
     """
-    trace = file.with_suffix(".loading")
-    is_left = trace.exists()
-    with trace.open("a") as held:
-        if is_left:
-            with suppress(BlockingIOError):
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                raise RuntimeError(f"loading its package has ended a worker; to have it tried again remove {trace}")
-        fcntl.flock(held, fcntl.LOCK_SH)
+    trace = _trace_of(file)
+    try:
+        held = trace.open("ab")
+    except OSError:  # packages may lie where nothing can be written; they are loaded there too
+        yield
+        return
+    with held:
+        with suppress(OSError):  # another process is loading it, or files cannot be locked there
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(held.fileno()).st_size >= MOST_DEATHS:
+                raise RuntimeError(f"loading its package has ended workers; to have it tried again remove {trace}")
+            held.write(b".")
+            held.flush()
+        with suppress(OSError):
+            fcntl.flock(held, fcntl.LOCK_SH)
         try:
             yield
         finally:
             trace.unlink(missing_ok=True)
+
+
+def _trace_of(file: Path) -> Path:
+    return file.with_suffix(".loading")
 
 
 @cache

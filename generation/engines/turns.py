@@ -1,10 +1,23 @@
-"""A lock that many may share, or one may have alone."""
+"""A lock that many may share, or one may have alone; and a plain one for those who may change their mind."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+LOOK_AGAIN_SECONDS = 0.1
+
+
+@contextmanager
+def patiently(lock: threading.Lock, while_waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock for the block; until then `while_waiting` is called, and what it raises ends the wait."""
+    while not lock.acquire(timeout=LOOK_AGAIN_SECONDS):
+        while_waiting()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class SharedOrExclusive:

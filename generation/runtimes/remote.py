@@ -78,7 +78,8 @@ class RemoteRuntime:
 
     def facts(self) -> tuple[ModelFacts, ...]:
         """What the server knew of each model in its memory when it was asked last."""
-        return self._server.models if self._server is not None else ()
+        server = self._server  # another thread may note its loss meanwhile
+        return server.models if server is not None else ()
 
     def schedulers(self, slug: str) -> tuple[str, ...]:
         """Names of the schedulers that fit a loaded model."""

@@ -1,6 +1,7 @@
 """The engine on a CPU, with the shipped model and with tiny ones of other families."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
+from generation.engines import device
 from generation.engines import engine as engine_module
 from generation.engines.engine import Engine
 from generation.engines.errors import DeviceLost, ModelUnavailable, UnsupportedParameter
@@ -233,6 +235,12 @@ def test_a_cpu_run_is_timed_and_has_no_peak_of_gpu_memory():
 
     assert images.pipeline_seconds > 0
     assert images.peak_memory_bytes is None
+
+
+def test_what_a_gpus_libraries_are_loaded_with_is_sound(monkeypatch):
+    monkeypatch.setattr(device, "suppress", lambda *errors: nullcontext())
+
+    device._use_libraries(torch.device("cpu"))
 
 
 def test_a_gpu_that_is_not_there_is_a_lost_device():

@@ -91,12 +91,29 @@ def test_a_package_computes_with_the_weights_of_the_module(unet, package):
     torch.testing.assert_close(run(call.to(compiled)), before + 1.0, rtol=1e-4, atol=1e-4)
 
 
-def test_a_package_that_has_ended_the_process_which_loaded_it_is_not_loaded_again(unet, package, tmp_path):
+def test_a_package_that_has_ended_two_processes_which_loaded_it_is_not_loaded_again(unet, package, tmp_path):
+    file = shutil.copy(package, tmp_path / "unet.pt2")
+    end_a_process_that_loads(file)
+    end_a_process_that_loads(file)
+
+    with pytest.raises(RuntimeError, match="ended workers"):
+        packages.load(file, function=unet, device=CPU)
+
+
+def test_a_package_whose_loading_was_ended_once_counts_as_sound_when_it_is_loaded(unet, package, tmp_path):
     file = shutil.copy(package, tmp_path / "unet.pt2")
     end_a_process_that_loads(file)
 
-    with pytest.raises(RuntimeError, match="ended a worker"):
-        packages.load(file, function=unet, device=CPU)
+    packages.load(file, function=unet, device=CPU)
+
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_package_is_loaded_where_nothing_can_be_written(unet, package, tmp_path):
+    file = shutil.copy(package, tmp_path / "unet.pt2")
+    file.with_suffix(".loading").mkdir()  # opens for nobody, not even for root
+
+    assert packages.load(file, function=unet, device=CPU)
 
 
 def test_a_package_that_another_process_is_loading_is_loaded_too(unet, package, tmp_path):

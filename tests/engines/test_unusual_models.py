@@ -67,6 +67,19 @@ def test_several_at_once_get_their_own_pictures(unusual):
     assert max(np.abs(one.astype(int) - other).max() for one, other in zip(together, alone, strict=True)) <= 2
 
 
+def test_who_waits_for_a_model_that_is_not_shared_can_be_cancelled(unusual, monkeypatch):
+    engine, request = unusual
+    model = engine._models[request.model.slug]
+    monkeypatch.setattr(model, "verdict", replace(model.verdict, can_share=False))
+
+    def cancel(progress):
+        assert progress.step == 0
+        raise InterruptedError
+
+    with model.turn(while_waiting=ignore), pytest.raises(InterruptedError):
+        engine.generate(request, on_step=cancel)
+
+
 def test_an_image_is_refused_where_the_family_cannot_begin_with_one(tmp_path):
     source = save_tiny_pixart(tmp_path)
     image = np.zeros((32, 32, 3), np.uint8)

@@ -77,6 +77,22 @@ def test_who_is_to_be_alone_waits_until_the_others_have_left(worker, model):
     alone.leave()
 
 
+def test_who_fails_while_it_waits_stands_in_nobodys_way(worker, model):
+    class Fails:
+        def facts(self):
+            raise RuntimeError("a server was lost")
+
+    runtime, worker.runtime = worker.runtime, Fails()
+    with pytest.raises(RuntimeError, match="lost"), worker.places.place(model):
+        pass
+
+    worker.runtime = runtime
+    taker = Taker(worker, model)
+
+    assert taker.has_it.wait(10)
+    taker.leave()
+
+
 def test_nobody_joins_who_is_alone_or_waits_to_be(worker, model):
     alone = Taker(worker, model, alone=True)
     alone.has_it.wait(10)

@@ -94,21 +94,20 @@ class Pool:
         patience_seconds: float,
         while_waiting: Callable[[], None],
         cause: ServerUnavailable | None = None,
-    ) -> Iterator[Member]:
+    ) -> Iterator[tuple[Member, Callable[[], None]]]:
         """The member that has least to do of those that have the model, `besides` some; waits while all are busy.
 
         Raises the model's fault if no member can have it, and ServerUnavailable, which is `cause` if there is one, if
         none has been well for `patience_seconds`, or none is left. What `while_waiting`, called all the while, raises
-        ends the wait.
+        ends the wait. The member is lent for the block, or until what comes with it is called.
         """
         nobody = cause or ServerUnavailable("None of the servers answers. Look after them; it is tried again.")
         member = self._wait_for(model, besides, patience_seconds, while_waiting, nobody)
+        held = [member]
         try:
-            yield member
+            yield member, lambda: self._give_back(held)
         finally:
-            with self._changed:
-                member.in_flight -= 1
-                self._changed.notify_all()
+            self._give_back(held)
 
     def note_failure(self, member: Member, error: EngineError) -> None:
         """It did not answer, or went away: it gets nothing until a check finds it well."""
@@ -158,6 +157,13 @@ class Pool:
                     raise nobody
                 self._changed.wait(AIR_SECONDS)
             while_waiting()
+
+    def _give_back(self, held: list[Member]) -> None:
+        """Once."""
+        with self._changed:
+            while held:
+                held.pop().in_flight -= 1
+            self._changed.notify_all()
 
     def _has_room(self, member: Member, model: ModelSource) -> bool:
         return member.busy_until <= time.monotonic() and member.in_flight < member.at_once(model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -106,7 +106,7 @@ class GatewayRuntime:
                 patience_seconds=self._patience_seconds,
                 while_waiting=step.wait,
                 cause=cause,
-            ) as member:
+            ) as (member, step.on_drawn):
                 waited = time.perf_counter() - asked_at
                 try:
                     return with_wait(member.runtime.generate(request, on_step=step, resume_from=resume_from), waited)
@@ -134,14 +134,20 @@ def with_wait(made: GeneratedImages, seconds: float) -> GeneratedImages:
 
 
 class Steps:
-    """Tells on_step of each step; one that a second server takes anew is no step back for who looks on."""
+    """Tells on_step of each step; one that a second server takes anew is no step back for who looks on.
+
+    After a server's last one it has room for the next generation, while it decodes; `on_drawn` is called then.
+    """
 
     def __init__(self, on_step: OnStep, *, total: int) -> None:
+        self.on_drawn: Callable[[], None] = lambda: None
         self._on_step = on_step
         self._furthest = Progress(step=0, total=total)
 
     def __call__(self, progress: Progress) -> None:
         """A step of a server."""
+        if progress.step >= progress.total:
+            self.on_drawn()
         if progress.step >= self._furthest.step:
             self._furthest = progress
             self._on_step(progress)

@@ -26,7 +26,12 @@ class Server(ScriptedRuntime):
         self.arrivals = threading.Semaphore(0)
         self.is_dead = False
         self.refusals = 0
-        self.after_last_step = self.hold
+        self.at_step = self.hold_the_first
+
+    def hold_the_first(self, step: int) -> None:
+        """Take the first step when the gate is open, unless killed meanwhile."""
+        if step == 1:
+            self.hold()
 
     def hold(self) -> None:
         """Go on when the gate is open, unless killed meanwhile."""
@@ -100,6 +105,24 @@ def test_who_has_least_to_do_is_next(gateway, servers, calls):
     one.gate.set()
     first.result()
     assert (len(one.requests), len(two.requests)) == (1, 2)
+
+
+def test_a_server_that_has_taken_a_last_step_has_room_while_it_decodes(calls):
+    only = Server()
+    only.at_step, only.after_last_step = lambda step: None, only.hold
+    gateway = GatewayRuntime({"only": only}, check_seconds=3600)
+    load_everywhere(gateway)
+    only.gate.clear()
+
+    started = [calls.submit(draw, gateway) for _ in range(2)]
+    are_both_there = [only.arrivals.acquire(timeout=PATIENCE_SECONDS) for _ in started]
+
+    only.gate.set()
+    for call in started:
+        call.result()
+    assert are_both_there == [True, True]
+    assert gateway._pool.members[0].in_flight == 0
+    gateway.close()
 
 
 def test_who_does_more_at_once_gets_more(calls):
