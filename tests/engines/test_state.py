@@ -99,6 +99,11 @@ def half():
     return model
 
 
+def distance(one, other):
+    """The mean of |difference| of all values, from 0 to 255."""
+    return np.abs(one.astype(float) - other).mean()
+
+
 def draw(engine, request, **options):
     return engine.generate(request, on_step=ignore, **options).pixels
 
@@ -190,11 +195,13 @@ def test_a_state_goes_on_where_the_model_has_another_dtype_as_on_another_kind_of
     uninterrupted, states = draw_and_save(shipped_engine(), request)
 
     there = resume(other_engine(), elsewhere, states[2])
-    _, states_there = draw_and_save(other_engine(), elsewhere)
+    whole, states_there = draw_and_save(other_engine(), elsewhere)
     back = resume(shipped_engine(), request, states_there[2])
 
-    for pixels in (there, back):  # the whole call differs by up to 4.6 of 255, a picture of another seed by at least 9
-        assert np.abs(pixels.astype(float) - uninterrupted).mean() < 6
+    # How far half precision leads depends on the processor: 1 to 9 of 255 were seen, and 15 to 57 to another seed.
+    no_farther = 1.2 * distance(whole, uninterrupted) + 0.5
+    assert distance(there, uninterrupted) < no_farther
+    assert distance(back, uninterrupted) < no_farther
 
 
 def test_what_an_interrupted_generation_saved_is_enough_to_go_on():
