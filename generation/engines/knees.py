@@ -19,14 +19,18 @@ MOST_SECONDS = 3.0
 
 
 class Knees:
-    """How many rows may share a forward, by the shape of a row."""
+    """How many rows may share a forward, by the shape of a row.
+
+    It is measured for one shape. Of another as many rows fill the device as have together as many latents, about:
+    attention, which grows faster, fills it sooner. Beyond DOUBLINGS nobody has looked.
+    """
 
     def __init__(self, notebook: Notebook) -> None:
         self._notebook = notebook
 
     def of(self, call: Call) -> int | None:
-        """The knee for calls like this one, if it is known."""
-        return self._notebook.get(f"knee of {call.shape}")
+        """The knee for calls like this one, if it is known, or else what is expected of it."""
+        return self._notebook.get(f"knee of {call.shape}") or self._expected(call)
 
     def all_of(self, name: str) -> dict[str, int]:
         """Every knee of the model of this name, by the part and the shape of a row."""
@@ -50,6 +54,7 @@ class Knees:
                 break
         logger.info("%s: %s rows share a forward, %.1f ms a row.", call.shape, best, 1000 * per_row)
         self._note(call, best)
+        self._notebook.put(_enough_for(call), best * _latents_of(call))
 
     def most_in_memory(self, call: Call) -> int | None:
         """What fitted after memory had run out; a call is not split for the knee, so its bits do not depend on it."""
@@ -60,8 +65,22 @@ class Knees:
         self._notebook.put(f"fits {call.shape}", max(1, count))
         self._note(call, min(count, self.of(call) or count))
 
+    def _expected(self, call: Call) -> int | None:
+        enough = self._notebook.get(_enough_for(call))
+        return max(1, min(DOUBLINGS[-1], enough // _latents_of(call))) if enough is not None else None
+
     def _note(self, call: Call, count: int) -> None:
         self._notebook.put(f"knee of {call.shape}", max(1, count))
+
+
+def _enough_for(call: Call) -> str:
+    """The name under which it is noted how many latents fill the device."""
+    return f"latents at the knee of {call.layout.callee.name}"
+
+
+def _latents_of(call: Call) -> int:
+    """The numbers in a row of what is denoised, the first parameter."""
+    return call.rows[0][0].numel()
 
 
 class PixelBudget:

@@ -8,6 +8,8 @@ from generation.engines.notebook import Notebook
 from generation.engines.rows import Disassembler
 from tests.engines.tiny import Denoiser, callee_of, sample, take_apart
 
+CALLEE = callee_of(Denoiser(), name="model unet")
+
 
 @pytest.fixture
 def knees():
@@ -31,6 +33,24 @@ def test_the_knee_is_where_twice_the_rows_take_twice_the_time(knees, call):
     knees.measure(call, seconds_of=lambda rows: max(8, rows.count) / 1000)
 
     assert knees.of(call) == 8
+
+
+@pytest.mark.parametrize(("side", "knee"), [(4, 32), (8, 16), (16, 4), (32, 1), (64, 1)])
+def test_rows_of_another_size_are_expected_to_fill_the_device_with_as_many_latents(knees, side, knee):
+    measured, other = (take_apart(CALLEE, torch.zeros(1, 4, height, height), 0.0) for height in (8, side))
+
+    knees.measure(measured, seconds_of=lambda rows: max(16, rows.count) / 1000)
+
+    assert knees.of(other) == knee
+
+
+def test_memory_that_runs_out_lowers_what_was_expected(knees):
+    measured, other = (take_apart(CALLEE, torch.zeros(1, 4, height, height), 0.0) for height in (8, 16))
+    knees.measure(measured, seconds_of=lambda rows: max(16, rows.count) / 1000)
+
+    knees.lower(other, 2)
+
+    assert (knees.of(other), knees.of(measured)) == (2, 16)
 
 
 def test_where_every_row_costs_the_same_each_runs_alone(knees, call):
