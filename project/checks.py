@@ -10,6 +10,7 @@ from django.core.checks import CheckMessage, Error, Warning, register
 from project.settings import env
 
 LONGEST_PROMPT = 5000
+S3_NAMES = "PICTOR_S3_"  # which are only read where there is a bucket
 # Set by `manage.py workers` for each worker, and by tests of failures; not by people.
 OTHER_NAMES = {"PICTOR_DEVICE", "PICTOR_KILL_POINTS"}
 
@@ -20,6 +21,9 @@ def names_are_known(**_: Any) -> list[CheckMessage]:
     found: list[CheckMessage] = []
     for name in env.unknown_names(prefix="PICTOR_"):
         if name in OTHER_NAMES:
+            continue
+        if name.startswith(S3_NAMES) and not settings.S3_BUCKET:
+            found.append(Warning(f"{name} does nothing.", hint="Set PICTOR_S3_BUCKET, or remove it.", id="pictor.W001"))
             continue
         close = difflib.get_close_matches(name, env.names, n=1)
         hint = f"Did you mean {close[0]}?" if close else "docs/configuration.md lists all settings."

@@ -118,6 +118,13 @@ def test_a_misspelt_setting_is_reported(configure):
     assert ("PICTOR_LEASE_SECOND is set" in warning.msg, warning.hint) == (True, "Did you mean PICTOR_LEASE_SECONDS?")
 
 
+def test_settings_of_s3_without_a_bucket_are_reported(configure):
+    configure(PICTOR_S3_REGION="eu-west-1")
+
+    (warning,) = run_checks()
+    assert (warning.msg, "PICTOR_S3_BUCKET" in warning.hint) == ("PICTOR_S3_REGION does nothing.", True)
+
+
 def test_delivery_by_redirect_needs_s3(configure):
     configure(PICTOR_IMAGE_DELIVERY="redirect")
 
