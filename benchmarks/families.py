@@ -4,10 +4,10 @@
     .venv/bin/python benchmarks/families.py --quick
     python benchmarks/families.py --model sd3 --device 0 --size 1024 --steps 8 --guidance-scale 4.5
 
-Draws the same requests with the pipeline as diffusers loads it, with the engine one after another, and with the engine
-all at once: pictures from text, one drawn anew from a picture, one painted into it, and a reproducible one. Tells how
-far pictures are apart, as the mean of |difference| over all values from 0 to 255, beside what another prompt and
-another seed make of them. The reproducible one has to be equal.
+Draws pictures from text with the pipeline as diffusers loads it, and those, one drawn anew from a picture, one painted
+into it and a reproducible one with the engine, one after another and all at once. Tells how far pictures are apart, as
+the mean of |difference| over all values from 0 to 255, beside what another prompt and another seed make of them. The
+reproducible one has to be equal.
 """
 
 import argparse

@@ -35,6 +35,10 @@ _LOOK_AGAIN_SECONDS = 0.0005
 _CHECK_WHILE_WAITING_SECONDS = 0.25
 
 
+def _go_on() -> None:
+    """What who waits for a place does meanwhile, if nothing else."""
+
+
 class Forward(Protocol):
     """What the batcher runs calls with."""
 
@@ -54,7 +58,7 @@ class Member:
 
     key: Hashable = None
     count: int = 0
-    most_rows: Callable[[], int] = int
+    most_rows: Callable[[], int] = int  # 0, until there is a first call
 
 
 @dataclass(eq=False, slots=True)
@@ -94,7 +98,7 @@ class Batcher:
         finally:
             self.leave(member)
 
-    def run(self, call: Call, *, member: Member | None = None, while_waiting: Callable[[], object] = bool) -> Any:
+    def run(self, call: Call, *, member: Member | None = None, while_waiting: Callable[[], object] = _go_on) -> Any:
         """Wait for the output of the call.
 
         The first call of a member waits until there is room for its rows, and calls `while_waiting` every now and
@@ -210,7 +214,11 @@ class Batcher:
             return None
 
     def _ripe_group(self) -> Hashable | None:
-        """A group that nobody is missing from; or any, if the device idles and has waited long enough."""
+        """The first group that nobody is missing from, that fills a forward, or that was passed over for long enough.
+
+        Who is no member is never waited for. If there is none and the device has idled for long enough, the group that
+        was served longest ago.
+        """
         now = time.monotonic()
         passed_over: list[_Request] = []
         for key, requests in self._waiting.items():

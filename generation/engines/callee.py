@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from generation.engines.limits import Limits
 
 
+def nothing_to_save() -> bool:
+    """The answer of a model that takes as much memory as it takes."""
+    return False
+
+
 class Company(Enum):
     """With whom the rows of a call may share a forward."""
 
@@ -32,7 +37,7 @@ class Callee:
     signature: inspect.Signature
     limits: Limits
     fixed_count: int = 1
-    save_memory: Callable[[], bool] = bool
+    save_memory: Callable[[], bool] = nothing_to_save
 
     @classmethod
     def of(
@@ -42,7 +47,7 @@ class Callee:
         name: str,
         limits: Limits,
         fixed_count: int = 1,
-        save_memory: Callable[[], bool] = bool,
+        save_memory: Callable[[], bool] = nothing_to_save,
     ) -> Callee:
         """A module, or a method of one."""
         signature = inspect.signature(getattr(function, "forward", function))

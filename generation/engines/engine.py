@@ -33,6 +33,7 @@ from generation.engines.types import (
     Progress,
 )
 
+# Of a reproducible forward: on a GPU two pictures with guidance fill it; on a CPU, where every row costs the same, one.
 FIXED_ROWS = {"cuda": 4, "cpu": 2}
 
 # A thread of Python that wants to go on waits so long for one that does not stop by itself. Threads of generations come

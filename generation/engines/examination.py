@@ -42,8 +42,8 @@ def examine(model: LoadedModel, *, batcher: Batcher, forwards: Forwards, noteboo
         return
     try:
         calls = (
-            _record(model, batcher=batcher, prompt="a red apple", at_step=1),
-            _record(model, batcher=batcher, prompt="an old harbour", at_step=2),
+            _call_at(model, batcher=batcher, prompt="a red apple", at_step=1),
+            _call_at(model, batcher=batcher, prompt="an old harbour", at_step=2),
         )
         model.verdict = batcher.run_alone(lambda: judge(calls, run=forwards))
         if model.verdict.can_share:
@@ -83,7 +83,7 @@ class _Witness(StandIn):
         return self._batcher.run(call)
 
 
-def _record(model: LoadedModel, *, batcher: Batcher, prompt: str, at_step: int) -> Call:
+def _call_at(model: LoadedModel, *, batcher: Batcher, prompt: str, at_step: int) -> Call:
     """What the pipeline asks of its denoiser at that step, for a picture of the model's usual size."""
     pipe = copy.copy(model.pipe)
     pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)

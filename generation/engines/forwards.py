@@ -43,11 +43,11 @@ class Forwards:
         if not call.can_share:
             return call.run()
         while True:
-            most_rows = _most_in_memory(call)
+            fitting = _most_in_memory(call)
             try:
-                return self._in_parts(call, most_rows)
+                return self._in_parts(call, fitting)
             except Exception as error:
-                if not devices.is_out_of_memory(error) or not self._find_room(call, most_rows):
+                if not devices.is_out_of_memory(error) or not self._find_room(call, fitting):
                     raise
             self.free_memory()
 
@@ -70,14 +70,14 @@ class Forwards:
             raise MemoryError
         return seconds
 
-    def _find_room(self, call: Call, most_rows: int) -> bool:
+    def _find_room(self, call: Call, fitting: int) -> bool:
         """Whether the call is worth another try."""
         if self._compiler is not None and self._compiler.give_way():
             logger.warning("Out of memory: what was being compiled has given way.")
             return True
-        if call.layout.company is Company.ANY and most_rows > 1:
-            logger.warning("Out of memory: from now on %s rows of %s share a forward.", most_rows // 2, call.shape)
-            call.layout.callee.limits.lower(call, most_rows // 2)
+        if call.layout.company is Company.ANY and fitting > 1:
+            logger.warning("Out of memory: from now on %s rows of %s share a forward.", fitting // 2, call.shape)
+            call.layout.callee.limits.lower(call, fitting // 2)
             return True
         return call.layout.callee.save_memory()
 
@@ -98,10 +98,10 @@ class Forwards:
         devices.synchronize(self._device)
         return time.perf_counter() - started
 
-    def _in_parts(self, call: Call, most_rows: int) -> Any:
-        if call.count <= most_rows:
+    def _in_parts(self, call: Call, fitting: int) -> Any:
+        if call.count <= fitting:
             return self._run(call)
-        parts = [call.part(start, min(start + most_rows, call.count)) for start in range(0, call.count, most_rows)]
+        parts = [call.part(start, min(start + fitting, call.count)) for start in range(0, call.count, fitting)]
         outputs = [rows.split(self._run(part), among=[part])[0] for part in parts]
         return rows.join(outputs, lists=call.layout.takes_lists)
 

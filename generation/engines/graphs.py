@@ -17,6 +17,7 @@ import torch
 
 from generation.engines.callee import Company
 from generation.engines.compiling import Compiler
+from generation.engines.packages import MOST_ROWS
 from generation.engines.recording import Pool, Recording, record
 from generation.engines.rows import Call
 
@@ -67,7 +68,7 @@ class Graphs:
                 return call.run()
             self._record(key, call)
         self._kept.move_to_end(key)
-        may_compile = call.layout.company is Company.ANY and call.count <= BUCKETS[-1]  # what a package serves
+        may_compile = call.layout.company is Company.ANY and call.count <= MOST_ROWS
         if self._compiler is not None and may_compile:
             self._have_compiled(call, compiler=self._compiler)
         kept = self._kept[key]
@@ -78,8 +79,8 @@ class Graphs:
 
     def forget(self, callees: Collection[str]) -> None:
         """Free the graphs of callees of these names."""
-        self._kept = OrderedDict(item for item in self._kept.items() if item[0][0][0] not in callees)
-        self._seen = {key for key in self._seen if key[0][0] not in callees}
+        self._kept = OrderedDict((of, kept) for of, kept in self._kept.items() if of[0].callee not in callees)
+        self._seen = {of for of in self._seen if of[0].callee not in callees}
 
     def forget_all(self) -> None:
         """Free every graph; what is still wanted is recorded anew."""

@@ -12,7 +12,7 @@ import torch
 
 from generation.engines import schedulers
 from generation.engines.batching import Batcher, Member
-from generation.engines.callee import Callee, Company
+from generation.engines.callee import Callee, Company, nothing_to_save
 from generation.engines.equivalence import Verdict
 from generation.engines.host_scalars import keep_scalars_on_host
 from generation.engines.knees import Knees, OneAtATime, PixelBudget
@@ -69,7 +69,7 @@ class LoadedModel:
                 name=f"{self.name} {name}",
                 limits=self.knees,
                 fixed_count=self.fixed_count,
-                save_memory=saving.for_denoising if saving else bool,
+                save_memory=saving.for_denoising if saving else nothing_to_save,
             )
             for name, part in parts.items()
             if part is not None and name != "vae"
@@ -80,7 +80,7 @@ class LoadedModel:
                 vae.decode,
                 name=f"{self.name} decode",
                 limits=budget,
-                save_memory=saving.for_decoding if saving else bool,
+                save_memory=saving.for_decoding if saving else nothing_to_save,
             )
             callees["encode"] = Callee.of(vae.encode, name=f"{self.name} encode", limits=OneAtATime())
         return callees
@@ -103,15 +103,15 @@ class LoadedModel:
 
     def facts(self) -> ModelFacts:
         """What the device knows of it; prompts of a few more generations than share a forward are encoded meanwhile."""
-        rows = self.knees.all_of(self.name)
-        at_once = SPARE + max(rows.values(), default=1) // self.verdict.rows if self.verdict.can_share else 1
+        knees = self.knees.all_of(self.name)
+        at_once = SPARE + max(knees.values(), default=1) // self.verdict.rows if self.verdict.can_share else 1
         return ModelFacts(
             slug=self.source.slug,
             at_once=max(1, at_once),
             is_batched=self.verdict.can_share,
             is_reproducible=self.verdict.reproducible_in is not None,
             reason=self.verdict.reason,
-            rows=rows,
+            rows=knees,
         )
 
     def callee_names(self) -> set[str]:

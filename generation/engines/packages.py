@@ -33,7 +33,7 @@ from torch.utils import _pytree as pytree
 from generation.engines import device as devices
 from generation.engines.rows import Call
 
-PATIENCE = 19  # the lowest priority: whoever draws comes first
+NICENESS = 19  # the lowest priority: whoever draws comes first
 MOST_SECONDS = 1800
 LOOK_AGAIN_SECONDS = 0.5
 MOST_ROWS = 32
@@ -209,7 +209,7 @@ def _run(command: list[str], *, folder: Path, is_wanted: Callable[[], bool]) -> 
 
 def main(job_file: str) -> None:
     """Compile what the file says."""
-    os.nice(PATIENCE)
+    os.nice(NICENESS)
     import diffusers
     import torch._inductor
 

@@ -1,7 +1,7 @@
 """A PNG file of 8-bit RGB pixels, written quickly: one filter for every row, and ISA-L's deflate.
 
-The format is the W3C's: https://www.w3.org/TR/png-3/. Pillow's own writer takes about ten times as long for files of
-the same size; benchmarks/encoding.py shows both.
+The format is the W3C's: https://www.w3.org/TR/png-3/. Pillow's own writer takes more than ten times as long for files
+of the same size; benchmarks/encoding.py shows both.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import hashlib
 import inspect
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils import _pytree as pytree
@@ -37,6 +37,17 @@ class Layout:
     takes_lists: bool
 
 
+class Key(NamedTuple):
+    """What calls that share a forward have alike."""
+
+    callee: str
+    company: Company
+    trees: tuple[tuple[str, pytree.TreeSpec], ...]
+    is_row: tuple[bool, ...]
+    entries: tuple[Hashable, ...]
+    common: tuple[Hashable, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One call: `count` rows, and what they have in common.
@@ -46,7 +57,7 @@ class Call:
     """
 
     layout: Layout
-    key: Hashable
+    key: Hashable  # a Key, unless it is shared with nobody
     count: int
     rows: tuple[Rows, ...]
     common: tuple[Any, ...]
@@ -176,7 +187,7 @@ class Disassembler:
         if not count or any(part is _INDIVISIBLE for part in [*rows, *identities]):
             return self.keep_whole(*args, **kwargs)
         layout = self._layout(trees, is_row=is_row, lists=lists)
-        key = (self._callee.name, self._company, layout.trees, is_row, tuple(entries), tuple(identities))
+        key = Key(self._callee.name, self._company, layout.trees, is_row, tuple(entries), tuple(identities))
         return Call(layout, key, count, tuple(part for part in rows if not isinstance(part, str | None)), tuple(common))
 
     def keep_whole(self, *args: Any, **kwargs: Any) -> Call:
