@@ -92,8 +92,9 @@ def openmp_env(*, workers: int) -> dict[str, str]:
     GNU's OpenMP, which PyTorch's packages for Linux bring along, gives every thread that computes threads of its own,
     and the engine and each generation compute. Once all of them are more than the cores, they spin for a microsecond
     only before they sleep, and a forward, which is thousands of short parts, waits for them to wake: on 2 cores a
-    third of its time. ACTIVE makes that ten microseconds; the count keeps it at the usual 3 ms, not minutes, while
-    they are few.
+    third of its time. The engine keeps other threads from having any where it can; for the rest, such as models that
+    are not shared, ACTIVE makes it ten microseconds. The count keeps it at the usual 3 ms, not minutes, while they are
+    few.
     """
     env = {"OMP_NUM_THREADS": str(max(1, count_cores() // workers))}
     if sys.platform == "linux" and OPENMP_WAITING.keys().isdisjoint(os.environ):

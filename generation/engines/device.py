@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import platform
 import re
 import threading
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -46,6 +48,25 @@ def _use_libraries(device: torch.device) -> None:
         functional.linear(rows, torch.ones(64, 16, dtype=rows.dtype, device=device))
         query = rows.new_ones(1, 8, 256, 64)
         functional.scaled_dot_product_attention(query, query, query)
+
+
+@contextmanager
+def without_helpers(device: torch.device) -> Iterator[None]:
+    """In the block this thread of a CPU computes by itself, while the engine's thread has all cores.
+
+    OpenMP gives each thread that computes helpers of its own, for as long as it lives; once there are more of them than
+    cores, those of the engine fall asleep between any two parts of a forward (`project.devices.openmp_env`).
+    """
+    set_helpers = getattr(ctypes.CDLL(None), "omp_set_num_threads", None) if device.type == "cpu" else None
+    if set_helpers is None:
+        yield
+        return
+    before = torch.get_num_threads()  # of this thread; PyTorch's own setter would change it for others too
+    set_helpers(1)
+    try:
+        yield
+    finally:
+        set_helpers(before)
 
 
 def describe(device: torch.device) -> DeviceDescription:

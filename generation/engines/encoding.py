@@ -20,6 +20,7 @@ from generation.engines.png import write_png
 # Beside the threads that draw; the files of one generation are few, and more threads would only wait for each other.
 _POOL = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="encoding")
 
+_SMALL_SIDE = 256  # the longest of a thumbnail, and of a preview as a page shows it
 _JPEG_OPTIONS: Mapping[str, object] = {"quality": 95, "subsampling": "4:4:4"}
 # As far from the pixels as quality 90 by the usual method 4, in half the time, for files less than a tenth larger.
 _WEBP_OPTIONS: Mapping[str, object] = {"quality": 91, "method": 2}
@@ -77,18 +78,18 @@ def encode(pixels: np.ndarray, *, image_format: str, metadata: Mapping[str, str]
     return EncodedImage(data=data, content_type=chosen.content_type, extension=chosen.extension)
 
 
-def thumbnail(pixels: np.ndarray, *, longest_side: int = 256) -> EncodedImage:
+def thumbnail(pixels: np.ndarray) -> EncodedImage:
     """A small WebP of one image, uint8 (height, width, 3); never larger than the image itself."""
     image = Image.fromarray(pixels)
-    image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
+    image.thumbnail((_SMALL_SIDE, _SMALL_SIDE), Image.Resampling.LANCZOS)
     data = _save(image, "WEBP", options=_THUMBNAIL_OPTIONS)
     return EncodedImage(data=data, content_type="image/webp", extension="webp")
 
 
-def preview(pixels: np.ndarray, *, longest_side: int = 256) -> bytes:
+def preview(pixels: np.ndarray) -> bytes:
     """A WebP of a preview, uint8 (h, w, 3), enlarged to what a page shows: that costs hardly any bytes."""
     height, width = pixels.shape[:2]
-    scale = longest_side / max(height, width)
+    scale = _SMALL_SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return _save(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC), "WEBP", options=_PREVIEW_OPTIONS)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 from generation.engines import device as devices
@@ -115,7 +117,8 @@ class Engine:
             on_step(waiting)
 
         turn = model.turn(while_waiting=keep_waiting)
-        with self._turns.shared(), turn, self._denoiser.membership() as member:
+        helpers = devices.without_helpers(self._device) if model.verdict.can_share else nullcontext()
+        with self._turns.shared(), turn, helpers, self._denoiser.membership() as member:
 
             def step(progress: Progress) -> None:
                 if progress.step >= progress.total:
@@ -170,22 +173,28 @@ class Engine:
         with self._turns.exclusive():
             if (model := self._find(source)) is not None:
                 return model
-            self.unload(source.slug)
-            pipe = self._load_pipeline(source)
-            if self._compiler is not None:
-                self._compiler.prepare(pipe)
-            model = LoadedModel(
-                source,
-                pipe,
-                name=identify(source, folder=Path(pipe.config._name_or_path), compiles=self._compiler is not None),
-                knees=Knees(self._notebook),
-                fixed_count=FIXED_ROWS[self._device.type],
-                device=self._device,
-            )
-            self._forget(model.callee_names())  # of one that was unloaded while a generation still ran with it
-            examine(model, batcher=self._denoiser, forwards=self._forwards, notebook=self._notebook)
-            self._models[source.slug] = model
-            return model
+            if self._is_cuda:
+                return self._load_now(source)
+            with ThreadPoolExecutor(1, thread_name_prefix="loading") as passing:  # its helpers end with it
+                return passing.submit(self._load_now, source).result()
+
+    def _load_now(self, source: ModelSource) -> LoadedModel:
+        self.unload(source.slug)
+        pipe = self._load_pipeline(source)
+        if self._compiler is not None:
+            self._compiler.prepare(pipe)
+        model = LoadedModel(
+            source,
+            pipe,
+            name=identify(source, folder=Path(pipe.config._name_or_path), compiles=self._compiler is not None),
+            knees=Knees(self._notebook),
+            fixed_count=FIXED_ROWS[self._device.type],
+            device=self._device,
+        )
+        self._forget(model.callee_names())  # of one that was unloaded while a generation still ran with it
+        examine(model, batcher=self._denoiser, forwards=self._forwards, notebook=self._notebook)
+        self._models[source.slug] = model
+        return model
 
     def _load_pipeline(self, source: ModelSource) -> Pipeline:
         """What is being compiled gives way to a model that does not fit beside it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -152,7 +153,8 @@ class LoadedModel:
                 processor = DevicePostprocessor(parts["image_processor"], is_finished=vae.has_decoded)
                 parts["image_processor"] = processor
         if hasattr(pipe, "encode_prompt"):
-            parts["encode_prompt"] = self._prompts.encoding_with(pipe.encode_prompt)
+            run = denoiser.run_alone if self.device.type == "cpu" else operator.call  # its thread has all cores
+            parts["encode_prompt"] = self._prompts.encoding_with(pipe.encode_prompt, run=run)
         return _ready_to_inpaint(pipe, request)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +14,8 @@ from accelerate import cpu_offload_with_hook
 from accelerate.hooks import UserCpuOffloadHook
 
 MOST_PROMPTS = 64
+
+Run = Callable[[Callable[[], Any]], Any]
 
 
 class PromptEncoder:
@@ -31,7 +35,7 @@ class PromptEncoder:
         with self._lock:
             self._hooks = [cpu_offload_with_hook(encoder, device)[1] for encoder in encoders]
 
-    def encoding_with(self, encode_prompt: Callable[..., Any]) -> Callable[..., Any]:
+    def encoding_with(self, encode_prompt: Callable[..., Any], *, run: Run = operator.call) -> Callable[..., Any]:
         """What takes the place of the method of one generation's pipeline."""
 
         def encode(*args: Any, **kwargs: Any) -> Any:
@@ -41,7 +45,7 @@ class PromptEncoder:
                     self._remembered.move_to_end(key)
                     return self._remembered[key]
                 try:
-                    encoded = encode_prompt(*args, **kwargs)
+                    encoded = run(partial(encode_prompt, *args, **kwargs))
                 finally:
                     for hook in self._hooks:
                         hook.offload()

@@ -1,5 +1,6 @@
 """The engine on a CPU, with the shipped model and with tiny ones of other families."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
@@ -241,6 +242,29 @@ def test_what_a_gpus_libraries_are_loaded_with_is_sound(monkeypatch):
     monkeypatch.setattr(device, "suppress", lambda *errors: nullcontext())
 
     device._use_libraries(torch.device("cpu"))
+
+
+def test_a_thread_without_helpers_computes_by_itself_and_has_them_again_afterwards():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+
+    with device.without_helpers(torch.device("cpu")):
+        meanwhile = torch.get_num_threads()
+
+    afterwards = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert (meanwhile, afterwards) == (1, 2)
+
+
+def test_on_a_cpu_prompts_are_encoded_by_the_thread_that_has_all_cores():
+    threads = []
+    encoder = shipped_engine()._models[SHIPPED.slug].pipe.text_encoder
+    hook = encoder.register_forward_pre_hook(lambda *_: threads.append(threading.current_thread().name))
+
+    draw(prompt="a prompt that nobody else has")
+
+    hook.remove()
+    assert set(threads) == {"denoiser"}
 
 
 def test_a_gpu_that_is_not_there_is_a_lost_device():
