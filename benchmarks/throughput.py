@@ -98,10 +98,11 @@ class Sampler(threading.Thread):
         return statistics.mean(samples) if samples else None
 
 
-def in_a_process(*arguments: str) -> Any:
+def in_a_process(work: Work, *arguments: str) -> Any:
     """Run this script once more for one measurement, as a worker runs, so that nothing of it stays on the device."""
-    command = [sys.executable, __file__, *sys.argv[1:], *arguments]
-    env = os.environ | openmp_env(workers=1) | {"TRANSFORMERS_VERBOSITY": "error"}
+    command = [sys.executable, __file__, *sys.argv[1:], "--folder", work.source, *arguments]
+    threads = openmp_env(workers=1) if work.torch_device == "cpu" else {}
+    env = os.environ | threads | {"TRANSFORMERS_VERBOSITY": "error"}
     result = subprocess.run(command, capture_output=True, text=True, env=env)
     if result.returncode:
         sys.exit(result.stderr[-3000:])
@@ -153,10 +154,9 @@ def main() -> None:
             seconds = engine_seconds(work, counts, folder=options.engine or folder / "engine", **arguments)
             print(json.dumps(seconds))
             return
-        place = ["--folder", work.source]
-        raw = in_a_process(*place, "--only", "raw")
+        raw = in_a_process(work, "--only", "raw")
         print(f"raw diffusers: {raw:.3f} s a picture", file=sys.stderr)
-        engine = {int(count): seconds for count, seconds in in_a_process(*place, "--only", "engine").items()}
+        engine = {int(count): seconds for count, seconds in in_a_process(work, "--only", "engine").items()}
         print(f"engine alone, by the number of clients: {engine}", file=sys.stderr)
         if options.engine:
             shutil.copytree(options.engine, folder / "data/engine")

@@ -294,8 +294,7 @@ def family_engine(family: str) -> tuple[Engine, ModelSource]:
     """A CPU engine with the tiny model of a family; tests must leave the model loaded."""
     engine = open_engine()
     with TemporaryDirectory() as folder:
-        source = FAMILIES[family](Path(folder))
-        engine.load(source)
-    for callee in engine._models[source.slug].denoisers.values():  # whatever this processor has measured, all may share
-        engine._notebook.put(f"latents at the knee of {callee.name}", 10**9)
+        engine.load(source := FAMILIES[family](Path(folder)))
+    (callee,) = engine._models[source.slug].denoisers.values()
+    engine._notebook.put(f"latents at the knee of {callee.name}", 10**9)  # all may share, whatever was measured here
     return engine, source
