@@ -208,8 +208,7 @@ def revoke(generation: Generation) -> None:
 def broadcast_revoke(task_id: str, *, connect: Callable[[], Connection], by: Control) -> None:
     """Tell all workers."""
     with connect() as connection:
-        # Connecting first bounds the time: the broadcast itself would retry a dead broker for ever.
-        connection.ensure_connection(max_retries=1, timeout=1)
+        connect_now(connection)  # the broadcast itself would retry a dead broker for ever
         by.revoke(task_id, connection=connection)
 
 
@@ -229,7 +228,12 @@ def can_reach_broker() -> bool:
 def connect_once(connect: Callable[[], Connection]) -> None:
     """Connect, and let go again."""
     with connect() as connection:
-        connection.ensure_connection(max_retries=1, timeout=1)
+        connect_now(connection)
+
+
+def connect_now(connection: Connection) -> None:
+    """Connect at the first or second try; kombu would sleep for two seconds between them."""
+    connection.ensure_connection(max_retries=1, interval_start=0, timeout=1)
 
 
 def is_paused() -> bool:
