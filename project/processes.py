@@ -68,8 +68,6 @@ def device_specs(devices: list[DeviceSlot]) -> tuple[list[ChildSpec], list[Child
 def device_env(device: DeviceSlot, *, cpu_workers: int) -> dict[str, str]:
     """What pins a process to its device, one of `cpu_workers` that share the cores."""
     env = {
-        "DIFFUSERS_DISABLE_REMOTE_CODE": "1",
-        "TRANSFORMERS_VERBOSITY": "error",  # its warnings are about libraries that we do without
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # CUDA's own order is by speed: not the one that we count in
         "CUDA_VISIBLE_DEVICES": str(device.index) if device.kind == "gpu" else "",
     }

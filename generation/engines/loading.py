@@ -8,10 +8,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-# diffusers and transformers read these when they are imported.
-os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] = "1"
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # else it warns about torchvision, which nothing here needs
-
 import torch
 import transformers
 from diffusers import DiffusionPipeline

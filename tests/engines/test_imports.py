@@ -1,5 +1,6 @@
-"""What the web process imports must stay light."""
+"""What the web process imports must stay light, and an engine safe."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,3 +28,14 @@ def test_a_light_module_imports_nothing_heavy(module):
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_diffusers_runs_no_code_of_a_model_wherever_an_engine_is():
+    program = "import generation.engines.engine; from diffusers.utils import constants\n"
+    program += "print(constants.DIFFUSERS_DISABLE_REMOTE_CODE)"
+    env = {name: value for name, value in os.environ.items() if not name.startswith("DIFFUSERS")}
+
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "True"
