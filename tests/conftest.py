@@ -168,6 +168,7 @@ def chromium() -> Iterator[webdriver.Chrome]:
 
 @pytest.fixture
 def browser(chromium: webdriver.Chrome) -> webdriver.Chrome:
-    """Chromium without anybody's cookies."""
+    """Chromium without anybody's cookies, and without a page of the last test that could still ask for something."""
+    chromium.get("about:blank")
     chromium.execute_cdp_cmd("Network.clearBrowserCookies", {})
     return chromium
