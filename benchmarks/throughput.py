@@ -5,8 +5,8 @@
     python benchmarks/throughput.py --model sd15 --device 0 --clients 1,16       # on a GPU, random weights in full size
 
 Each client asks for one picture after another, with prompts and seeds of its own, and goes on until all is measured.
-`raw` and `engine` run in processes of their own, with the device to themselves. On a GPU it also tells how busy the
-GPU was meanwhile, as the driver samples it.
+`raw` and `engine` run in processes of their own, with the device to themselves; of several GPUs (`--device 0,1`) they
+have the first, and the service all. It also tells how busy the GPUs were meanwhile, as the driver samples it.
 """
 
 import argparse
@@ -73,12 +73,12 @@ def engine_seconds(
 
 
 class Sampler(threading.Thread):
-    """Asks the driver ten times a second how much of the last moments the GPU was at work."""
+    """Asks the driver ten times a second how much of the last moments the GPUs were at work."""
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, gpus: list[int]) -> None:
         super().__init__(daemon=True)
-        self._index = index
-        self._samples: list[tuple[float, int]] = []
+        self._gpus = gpus
+        self._samples: list[tuple[float, float]] = []
         self._stopped = threading.Event()
 
     def run(self) -> None:
@@ -86,9 +86,10 @@ class Sampler(threading.Thread):
         import pynvml
 
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(self._index)
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in self._gpus]
         while not self._stopped.wait(0.1):
-            self._samples.append((time.monotonic(), pynvml.nvmlDeviceGetUtilizationRates(handle).gpu))
+            busy = statistics.mean(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu for handle in handles)
+            self._samples.append((time.monotonic(), busy))
 
     def mean(self, begin: float, end: float) -> float | None:
         """Stop; the mean of what was sampled between the two, in per cent; None if nothing was."""
@@ -102,8 +103,7 @@ def in_a_process(work: Work, *arguments: str) -> Any:
     """Run this script once more for one measurement, as a worker runs, so that nothing of it stays on the device."""
     command = [sys.executable, __file__, *sys.argv[1:], "--folder", work.source, *arguments]
     threads = openmp_env(workers=1) if work.torch_device == "cpu" else {}
-    env = os.environ | threads | {"TRANSFORMERS_VERBOSITY": "error"}
-    result = subprocess.run(command, capture_output=True, text=True, env=env)
+    result = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads)
     if result.returncode:
         sys.exit(result.stderr[-3000:])
     return json.loads(result.stdout.splitlines()[-1])
@@ -112,13 +112,13 @@ def in_a_process(work: Work, *arguments: str) -> Any:
 def service_seconds(
     work: Work, counts: list[int], *, rounds: int, folder: Path, compiles: bool, warm_up_seconds: float
 ) -> dict[int, Any]:
-    """Seconds per picture of the whole service and the GPU's mean load in per cent, by the number of clients."""
+    """Seconds per picture of the whole service and the GPUs' mean load in per cent, by the number of clients."""
     extra = {"PICTOR_COMPILE": str(compiles)}
     measured = {}
     with running_service(folder, devices=work.service_devices, PICTOR_LOG_LEVEL="WARNING", **extra) as service:
         register(service, work)
         for count in counts:
-            sampler = Sampler(int(work.device)) if work.torch_device != "cpu" else None
+            sampler = Sampler(work.gpus) if work.gpus else None
             if sampler:
                 sampler.start()
             together = Clients(partial(draw_by_http, service, work), count=count)
