@@ -5,8 +5,8 @@
     python benchmarks/throughput.py --model sd15 --device 0 --clients 1,16       # on a GPU, random weights in full size
 
 Each client asks for one picture after another, with prompts and seeds of its own, and goes on until all is measured.
-`raw` and `engine` run in processes of their own, with the device to themselves; of several GPUs (`--device 0,1`) they
-have the first, and the service all. It also tells how busy the GPUs were meanwhile, as the driver samples it.
+`raw` and `engine` run in processes of their own, with the device to themselves. On GPUs it also tells how busy those of
+the service were meanwhile, as the driver samples it.
 """
 
 import argparse
@@ -110,15 +110,16 @@ def in_a_process(work: Work, *arguments: str) -> Any:
 
 
 def service_seconds(
-    work: Work, counts: list[int], *, rounds: int, folder: Path, compiles: bool, warm_up_seconds: float
+    work: Work, counts: list[int], *, devices: str, rounds: int, folder: Path, compiles: bool, warm_up_seconds: float
 ) -> dict[int, Any]:
-    """Seconds per picture of the whole service and the GPUs' mean load in per cent, by the number of clients."""
+    """Seconds per picture of the whole service and its GPUs' mean load in per cent, by the number of clients."""
     extra = {"PICTOR_COMPILE": str(compiles)}
+    gpus = [] if work.torch_device == "cpu" else [int(number) for number in devices.split(",")]
     measured = {}
-    with running_service(folder, devices=work.service_devices, PICTOR_LOG_LEVEL="WARNING", **extra) as service:
+    with running_service(folder, devices=devices, PICTOR_LOG_LEVEL="WARNING", **extra) as service:
         register(service, work)
         for count in counts:
-            sampler = Sampler(work.gpus) if work.gpus else None
+            sampler = Sampler(gpus) if gpus else None
             if sampler:
                 sampler.start()
             together = Clients(partial(draw_by_http, service, work), count=count)
@@ -132,6 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer steps, clients and rounds")
     add_work_arguments(parser)
+    parser.add_argument("--devices", help="what the service has, like 0,1 or cpu:2, if that is not --device alone")
     parser.add_argument("--clients", default="1,2,4,8")
     parser.add_argument("--rounds", type=int, default=3, help="pictures counted, for each client")
     parser.add_argument("--compile", action="store_true")
@@ -160,9 +162,10 @@ def main() -> None:
         print(f"engine alone, by the number of clients: {engine}", file=sys.stderr)
         if options.engine:
             shutil.copytree(options.engine, folder / "data/engine")
-        service = service_seconds(work, counts, folder=folder, **arguments)
+        devices = options.devices or work.service_devices
+        service = service_seconds(work, counts, devices=devices, folder=folder, **arguments)
 
-    print(f"{work.model} {work.size}x{work.size}, {work.steps} steps on {work.torch_device}; seconds per picture")
+    print(f"{work.model} {work.size}x{work.size}, {work.steps} steps, the service on {devices}; seconds per picture")
     print(f"  raw diffusers, one after another {raw:8.3f}")
     print("  clients   engine   service   raw/engine   raw/service   engine/service   GPU busy")
     for count in counts:
@@ -177,7 +180,8 @@ def main() -> None:
         }
         for count in counts
     }
-    print(json.dumps({"model": work.model, "steps": work.steps, "size": work.size, "raw_s": round(raw, 4)} | figures))
+    about = {"model": work.model, "steps": work.steps, "size": work.size, "devices": devices, "raw_s": round(raw, 4)}
+    print(json.dumps(about | figures))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ ANSWER_SECONDS = 90  # longer than a request is held
 
 @dataclass(frozen=True)
 class Work:
-    """What every client asks for, again and again; `device` is "cpu", or the numbers of GPUs like "0,1"."""
+    """What every client asks for, again and again."""
 
     model: str
     source: str
@@ -34,13 +34,8 @@ class Work:
 
     @property
     def torch_device(self) -> str:
-        """The name that torch knows the first device by."""
-        return f"cuda:{self.gpus[0]}" if self.gpus else "cpu"
-
-    @property
-    def gpus(self) -> list[int]:
-        """The numbers of the GPUs."""
-        return [] if self.device.startswith("cpu") else [int(number) for number in self.device.split(",")]
+        """The name that torch knows the device by."""
+        return "cpu" if self.device.startswith("cpu") else f"cuda:{self.device}"
 
     @property
     def service_devices(self) -> str:
@@ -85,7 +80,7 @@ def add_work_arguments(parser: ArgumentParser) -> None:
     """Say on the command line which model draws what, and where."""
     parser.add_argument("--model", default=SHIPPED, help="the shipped one, or a name that architectures.py knows")
     parser.add_argument("--folder", type=Path, help="where that model lies already")
-    parser.add_argument("--device", default="cpu", help="cpu, the number of a GPU, or several for the service: 0,1")
+    parser.add_argument("--device", default="cpu", help="cpu, or the number of a GPU")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance-scale", type=float, default=4.5)

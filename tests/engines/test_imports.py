@@ -30,12 +30,13 @@ def test_a_light_module_imports_nothing_heavy(module):
     assert done.stdout.strip() == "[]"
 
 
-def test_diffusers_runs_no_code_of_a_model_wherever_an_engine_is():
+def test_where_an_engine_is_diffusers_runs_no_code_of_a_model_and_nobody_asks_for_torchvision():
     program = "import generation.engines.engine; from diffusers.utils import constants\n"
     program += "print(constants.DIFFUSERS_DISABLE_REMOTE_CODE)"
-    env = {name: value for name, value in os.environ.items() if not name.startswith("DIFFUSERS")}
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("DIFFUSERS", "TRANSFORMERS"))}
 
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "True"
+    assert "torchvision" not in done.stderr

@@ -192,3 +192,12 @@ def test_a_new_one_need_not_look_whether_there_is_room_if_there_was_none_a_momen
 
     with django_assert_num_queries(0):
         dispatch.send_off(generation)
+
+
+def test_a_broker_that_refuses_is_given_up_without_a_sleep(dead_broker, monkeypatch):
+    slept = []
+    monkeypatch.setattr("kombu.utils.functional.sleep", slept.append)
+
+    assert not dispatch.can_reach_broker()
+
+    assert slept == []

@@ -45,6 +45,8 @@ def parse(words: list[str]) -> argparse.Namespace:
     options = parser.parse_args(words)
     if not options.bind and not options.uds:
         parser.error("Name at least one of --bind and --uds.")
+    if options.compile and not options.folder:
+        parser.error("What --compile makes is kept in a folder: name it with --folder.")
     options.slots = options.slots or (24 if options.device.startswith("cuda") else 4)
     return options
 
