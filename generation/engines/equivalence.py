@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from generation.engines import device as devices
 from generation.engines import rows
 from generation.engines.callee import Company
 from generation.engines.rows import Call
@@ -39,10 +40,13 @@ class Verdict:
         return {**asdict(self), "reproducible_in": company}
 
     @classmethod
-    def from_json(cls, noted: dict[str, Any]) -> Verdict:
-        """The verdict that a notebook holds."""
-        company = noted["reproducible_in"]
-        return cls(**{**noted, "reproducible_in": Company[company] if company else None})
+    def from_json(cls, noted: Any) -> Verdict | None:
+        """The verdict that a notebook holds; None if it holds none, or that of another version."""
+        try:
+            company = noted["reproducible_in"]
+            return cls(**{**noted, "reproducible_in": Company[company] if company else None})
+        except (TypeError, KeyError):
+            return None
 
 
 def judge(calls: tuple[Call, Call], *, run: Callable[[Call], Any]) -> Verdict:
@@ -54,6 +58,8 @@ def judge(calls: tuple[Call, Call], *, run: Callable[[Call], Any]) -> Verdict:
     try:
         together = rows.split(run(rows.merge(calls)), among=calls)
     except Exception as error:  # whatever it is: this model works alone and not in company
+        if devices.is_out_of_memory(error):
+            raise  # there may be more of it the next time
         return Verdict(False, reason=f"Its denoiser fails with rows of two generations: {error}")
     for here, there in zip(alone, together, strict=True):
         difference = relative_error(here, there)

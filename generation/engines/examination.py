@@ -37,8 +37,8 @@ def identify(source: ModelSource, *, folder: Path, compiles: bool) -> str:
 def examine(model: LoadedModel, *, batcher: Batcher, forwards: Forwards, notebook: Notebook) -> None:
     """Give the model its verdict, and measure its knee at its default size, unless the notebook knows both."""
     name = f"verdict on {model.name}"
-    if (known := notebook.get(name)) is not None:
-        model.verdict = Verdict.from_json(known)
+    if (known := Verdict.from_json(notebook.get(name))) is not None:
+        model.verdict = known
         return
     try:
         calls = (

@@ -25,8 +25,9 @@ TIMES_MEASURED = {"cuda": 3, "cpu": 1}  # the best counts: whatever else a machi
 class Forwards:
     """Runs merged calls in the batcher's thread.
 
-    Where the memory does not suffice, what is being compiled gives way, or else the rows are halved, and the forward is
-    repeated; the knee stays lower then. What cannot be halved is repeated if its model can save memory.
+    Where the memory does not suffice, graphs make room, then what is being compiled, and the forward is repeated; then
+    the rows are halved, and the knee is lower from then on. What cannot be halved is repeated if its model can save
+    memory.
     """
 
     def __init__(self, device: torch.device, *, compiler: Compiler | None = None) -> None:
@@ -41,15 +42,17 @@ class Forwards:
     def __call__(self, call: Call) -> Any:
         """The output for all rows of the call. Raises what the module raises."""
         if not call.can_share:
-            return call.run()
+            return self._whole(call)
+        has_made_room = False
         while True:
             fitting = _most_in_memory(call)
             try:
                 return self._in_parts(call, fitting)
             except Exception as error:
-                if not devices.is_out_of_memory(error) or not self._find_room(call, fitting):
+                if not devices.is_out_of_memory(error) or (has_made_room and not self._find_room(call, fitting)):
                     raise
             self.free_memory()
+            has_made_room = True
 
     def forget(self, callees: Collection[str]) -> None:
         """Free what is kept for callees of these names."""
@@ -70,10 +73,26 @@ class Forwards:
             raise MemoryError
         return seconds
 
+    def _whole(self, call: Call) -> Any:
+        """The output of a call that was not taken apart."""
+        try:
+            return call.run()
+        except Exception as error:
+            if not devices.is_out_of_memory(error) or not self._stop_compiling():
+                raise
+        self.free_memory()
+        return call.run()
+
+    def _stop_compiling(self) -> bool:
+        """Whether something was being compiled."""
+        if self._compiler is None or not self._compiler.give_way():
+            return False
+        logger.warning("Out of memory: what was being compiled has given way.")
+        return True
+
     def _find_room(self, call: Call, fitting: int) -> bool:
         """Whether the call is worth another try."""
-        if self._compiler is not None and self._compiler.give_way():
-            logger.warning("Out of memory: what was being compiled has given way.")
+        if self._stop_compiling():
             return True
         if call.layout.company is Company.ANY and fitting > 1:
             logger.warning("Out of memory: from now on %s rows of %s share a forward.", fitting // 2, call.shape)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -16,13 +18,19 @@ logger = logging.getLogger(__name__)
 DOUBLINGS = (1, 2, 4, 8, 16, 32)
 LEAST_GAIN = 0.04  # of the time per row, for twice the rows
 MOST_SECONDS = 3.0
+SHORTAGE_SECONDS = 24 * 3600  # how long a shortage of memory is remembered: whatever else took it may be gone
+
+# What notes begin with, before the name of a shape.
+_KNEE = "knee of "
+_FITS = "fits "
 
 
 class Knees:
     """How many rows may share a forward, by the shape of a row.
 
     It is measured for one shape. Of another as many rows fill the device as have together as many latents, about:
-    attention, which grows faster, fills it sooner. Beyond DOUBLINGS nobody has looked.
+    attention, which grows faster, fills it sooner. Beyond DOUBLINGS nobody has looked. Where memory ran out fewer share
+    a forward for a while.
     """
 
     def __init__(self, notebook: Notebook) -> None:
@@ -30,12 +38,15 @@ class Knees:
 
     def of(self, call: Call) -> int | None:
         """The knee for calls like this one, if it is known, or else what is expected of it."""
-        return self._notebook.get(f"knee of {call.shape}") or self._expected(call)
+        return _least(self._measured(call.shape) or self._expected(call), self._fitting(call.shape))
 
     def all_of(self, name: str) -> dict[str, int]:
         """Every knee of the model of this name, by the part and the shape of a row."""
-        prefix = f"knee of {name} "
-        return {noted.removeprefix(prefix): rows for noted, rows in self._notebook.all_under(prefix).items()}
+        noted = [
+            shape.removeprefix(kind) for kind in (_KNEE, _FITS) for shape in self._notebook.all_under(f"{kind}{name} ")
+        ]
+        known = {shape.removeprefix(f"{name} "): _least(self._measured(shape), self._fitting(shape)) for shape in noted}
+        return {shape: rows for shape, rows in sorted(known.items()) if rows is not None}
 
     def measure(self, call: Call, *, seconds_of: Callable[[Call], float]) -> None:
         """Find the knee by trying; `seconds_of` runs a call and returns how long it took, or raises MemoryError."""
@@ -45,7 +56,8 @@ class Knees:
             try:
                 seconds = seconds_of(row.padded(count))
             except MemoryError:
-                break
+                self.lower(call, best)
+                return
             if seconds / count > per_row * (1 - LEAST_GAIN):
                 break
             best, per_row = count, seconds / count
@@ -53,24 +65,38 @@ class Knees:
             if spent + 2 * seconds > MOST_SECONDS:
                 break
         logger.info("%s: %s rows share a forward, %.1f ms a row.", call.shape, best, 1000 * per_row)
-        self._note(call, best)
+        self._notebook.put(f"{_KNEE}{call.shape}", best)
         self._notebook.put(_enough_for(call), best * _latents_of(call))
 
     def most_in_memory(self, call: Call) -> int | None:
         """What fitted after memory had run out; a call is not split for the knee, so its bits do not depend on it."""
-        return self._notebook.get(f"fits {call.shape}")
+        return self._fitting(call.shape)
 
     def lower(self, call: Call, count: int) -> None:
-        """Note that the memory does not hold more than this."""
-        self._notebook.put(f"fits {call.shape}", max(1, count))
-        self._note(call, min(count, self.of(call) or count))
+        """Note that the memory does not hold more than this now."""
+        self._notebook.put(f"{_FITS}{call.shape}", {"rows": max(1, count), "at": time.time()})
+
+    def _measured(self, shape: str) -> int | None:
+        return _number(self._notebook.get(f"{_KNEE}{shape}"))
+
+    def _fitting(self, shape: str) -> int | None:
+        match self._notebook.get(f"{_FITS}{shape}"):
+            case {"rows": rows, "at": float(at)} if time.time() - at < SHORTAGE_SECONDS:
+                return _number(rows)
+        return None
 
     def _expected(self, call: Call) -> int | None:
-        enough = self._notebook.get(_enough_for(call))
+        enough = _number(self._notebook.get(_enough_for(call)))
         return max(1, min(DOUBLINGS[-1], enough // _latents_of(call))) if enough is not None else None
 
-    def _note(self, call: Call, count: int) -> None:
-        self._notebook.put(f"knee of {call.shape}", max(1, count))
+
+def _number(noted: Any) -> int | None:
+    """What a file says, which anybody may have written, if it is a number of rows or latents."""
+    return noted if isinstance(noted, int) and noted > 0 else None
+
+
+def _least(*counts: int | None) -> int | None:
+    return min((count for count in counts if count is not None), default=None)
 
 
 def _enough_for(call: Call) -> str:

@@ -20,6 +20,7 @@ class Notebook:
         self._file = file
         self._lock = threading.Lock()
         self._values = self._read()
+        self._unwritten: dict[str, Any] = {}  # what counts more than the file, as that could not be written
 
     def get(self, name: str) -> Any:
         """The value of this name, or None."""
@@ -32,10 +33,12 @@ class Notebook:
     def put(self, name: str, value: Any) -> None:
         """Note a value that JSON can hold, in the file too; if that cannot be written, this process remembers it."""
         with self._lock:
-            self._values = {**self._values, **self._read(), name: value}
+            self._unwritten[name] = value
+            self._values = {**self._values, **self._read(), **self._unwritten}
             if self._file is not None:
                 try:
                     self._write(self._file)
+                    self._unwritten.clear()
                 except OSError as error:
                     logger.warning("%s is measured anew at the next start: %s", name, error)
 

@@ -8,7 +8,7 @@ import torch
 from generation.engines.callee import Company
 from generation.engines.equivalence import Verdict, judge, relative_error, tolerated_error
 from generation.engines.forwards import Forwards
-from generation.engines.rows import Disassembler
+from generation.engines.rows import Call, Disassembler
 from tests.engines.tiny import CPU, callee_of, sample, take_apart
 
 
@@ -163,6 +163,23 @@ def test_calls_with_different_keys_may_not_be_shared():
 )
 def test_a_noted_verdict_is_the_same(verdict):
     assert Verdict.from_json(verdict.as_json()) == verdict
+
+
+@pytest.mark.parametrize("noted", [None, "yes", {}, {"can_share": True, "reproducible_in": "SOMEWHERE"}])
+def test_what_is_no_verdict_of_this_version_is_none(noted):
+    assert Verdict.from_json(noted) is None
+
+
+def test_a_shortage_of_memory_is_no_verdict():
+    def forward(sample, timestep):
+        if len(sample) > 1:
+            raise torch.OutOfMemoryError("out of memory")
+        return (sample,)
+
+    calls = tuple(take_apart(callee_of(forward), sample(1, seed=seed), float(seed)) for seed in (1, 2))
+
+    with pytest.raises(torch.OutOfMemoryError):
+        judge(calls, run=Call.run)
 
 
 def test_the_error_is_relative_to_the_first_output():

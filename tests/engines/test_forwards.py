@@ -69,6 +69,26 @@ def test_what_is_being_compiled_gives_way_before_rows_are_halved(knees):
 
     forwards(call)
 
+    assert denoiser.counts == [5, 5, 5]
+    assert knees.most_in_memory(call) is None
+
+
+def test_what_is_being_compiled_gives_way_to_a_call_that_cannot_be_taken_apart_too():
+    denoiser = Narrow(2)
+    forwards = Forwards(CPU, compiler=Building(denoiser, most=5))
+
+    forwards(Disassembler(callee_of(denoiser)).keep_whole(sample(5), torch.arange(5.0)))
+
+    assert denoiser.counts == [5, 5]
+
+
+def test_rows_that_fit_once_other_memory_is_free_are_not_halved(forwards, knees, monkeypatch):
+    denoiser = Narrow(2)
+    monkeypatch.setattr(forwards, "free_memory", lambda: setattr(denoiser, "most", 5))
+    call = take_apart(callee_of(denoiser, limits=knees), sample(5), torch.arange(5.0))
+
+    forwards(call)
+
     assert denoiser.counts == [5, 5]
     assert knees.most_in_memory(call) is None
 
@@ -125,7 +145,7 @@ def test_where_memory_runs_out_the_rows_are_halved_until_they_fit(forwards, knee
 
     output = forwards(call)
 
-    assert narrow.counts == [8, 4, 2, 2, 2, 2]
+    assert narrow.counts == [8, 8, 4, 2, 2, 2, 2]
     torch.testing.assert_close(output[0], sample(8) + torch.arange(8.0)[:, None])
 
 
@@ -143,7 +163,7 @@ def test_where_memory_does_not_suffice_for_one_row_the_error_comes_out(forwards,
     with pytest.raises(torch.OutOfMemoryError):
         forwards(take_apart(callee_of(narrow, limits=knees), sample(4), 0.0))
 
-    assert narrow.counts == [4, 2, 1]
+    assert narrow.counts == [4, 4, 2, 1]
 
 
 def test_the_memory_of_the_machine_counts_too(forwards, knees):
@@ -165,16 +185,16 @@ def test_rows_whose_bits_must_not_change_are_not_halved(forwards, knees, company
     with pytest.raises(torch.OutOfMemoryError):
         forwards(take_apart(callee_of(narrow, limits=knees, fixed_count=4), sample(4), 0.0, company=company))
 
-    assert narrow.counts == [4]
+    assert narrow.counts == [4, 4]
 
 
-def test_rows_that_never_share_are_not_tried_again(forwards):
+def test_rows_that_never_share_are_tried_once_more_only(forwards):
     narrow = Narrow(0)
 
     with pytest.raises(torch.OutOfMemoryError):
         forwards(take_apart(callee_of(narrow, limits=OneAtATime()), sample(), 0.0))
 
-    assert narrow.counts == [1]
+    assert narrow.counts == [1, 1]
 
 
 def test_other_errors_come_out_at_once(forwards, knees):
@@ -213,7 +233,7 @@ def test_a_single_row_that_does_not_fit_is_tried_again_where_memory_can_be_saved
 
     forwards(take_apart(callee_of(denoiser, limits=knees, save_memory=save_memory), sample(), 0.0))
 
-    assert denoiser.counts == [1, 1]
+    assert denoiser.counts == [1, 1, 1]
 
 
 def test_a_single_row_that_does_not_fit_fails_once_no_more_memory_can_be_saved(forwards, knees):

@@ -1,9 +1,11 @@
 """How many rows share a forward: found by trying, lowered where memory runs out."""
 
+import time
+
 import pytest
 import torch
 
-from generation.engines.knees import MOST_SECONDS, Knees, OneAtATime, PixelBudget
+from generation.engines.knees import MOST_SECONDS, SHORTAGE_SECONDS, Knees, OneAtATime, PixelBudget
 from generation.engines.notebook import Notebook
 from generation.engines.rows import Disassembler
 from tests.engines.tiny import Denoiser, callee_of, sample, take_apart
@@ -51,6 +53,25 @@ def test_memory_that_runs_out_lowers_what_was_expected(knees):
     knees.lower(other, 2)
 
     assert (knees.of(other), knees.of(measured)) == (2, 16)
+
+
+def test_a_shortage_of_memory_is_forgotten_after_a_day(knees, call, monkeypatch):
+    knees.measure(call, seconds_of=lambda rows: max(8, rows.count) / 1000)
+    knees.lower(call, 2)
+
+    tomorrow = time.time() + SHORTAGE_SECONDS
+    monkeypatch.setattr(time, "time", lambda: tomorrow)
+
+    assert (knees.of(call), knees.most_in_memory(call)) == (8, None)
+
+
+@pytest.mark.parametrize("noted", ["16", 0, -1, None, {"rows": 16}])
+def test_a_note_that_is_no_number_of_rows_is_as_good_as_none(call, noted):
+    notebook = Notebook()
+    for kind in ("knee of", "fits"):
+        notebook.put(f"{kind} {call.shape}", noted)
+
+    assert Knees(notebook).of(call) is None
 
 
 def test_where_every_row_costs_the_same_each_runs_alone(knees, call):

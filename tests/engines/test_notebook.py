@@ -6,6 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from generation.engines.notebook import Notebook
 
 
+def fail_to_write(notebook, file):
+    raise OSError("No space left on device")
+
+
 def test_what_was_never_noted_is_none(tmp_path):
     assert Notebook(tmp_path / "notes.json").get("knee") is None
 
@@ -80,6 +84,17 @@ def test_what_cannot_be_written_is_remembered_by_this_process(tmp_path, caplog):
 
     assert notebook.get("knee") == 8
     assert "knee is measured anew at the next start" in caplog.text
+
+
+def test_what_could_not_be_written_counts_more_than_an_older_note_in_the_file(tmp_path, monkeypatch):
+    notebook = Notebook(tmp_path / "notes.json")
+    notebook.put("fits", 16)
+    monkeypatch.setattr(Notebook, "_write", fail_to_write)
+
+    notebook.put("fits", 8)
+    notebook.put("knee", 8)
+
+    assert notebook.get("fits") == 8
 
 
 def test_nothing_but_the_file_is_left_in_the_folder(tmp_path):
