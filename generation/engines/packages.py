@@ -63,9 +63,18 @@ def build(call: Call, *, device: torch.device, file: Path, is_wanted: Callable[[
     any more.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
+    _clear_away(file.parent)
     with _alone(file, is_wanted=is_wanted):
         if not file.exists():
             _build(call, device=device, file=file, is_wanted=is_wanted)
+
+
+def _clear_away(folder: Path) -> None:
+    """Remove what builds have left behind whose process was killed."""
+    for left in folder.glob("building-*"):
+        with suppress(OSError):  # it has just gone
+            if time.time() - left.stat().st_mtime > 2 * MOST_SECONDS:
+                shutil.rmtree(left)
 
 
 def _build(call: Call, *, device: torch.device, file: Path, is_wanted: Callable[[], bool]) -> None:
@@ -96,7 +105,10 @@ def _build(call: Call, *, device: torch.device, file: Path, is_wanted: Callable[
 
 
 def load(file: Path, *, function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
-    """The compiled function, which uses the weights of the module that `function` is or belongs to."""
+    """The compiled function, which uses the weights of the module that `function` is or belongs to.
+
+    A package that cannot be loaded is removed, so that it is made anew the next time that it is wanted.
+    """
     import torch._inductor.config  # over a second, for those who compile
 
     # Single-threaded says: without the events of its own that a CUDA graph does not bear.
@@ -104,7 +116,13 @@ def load(file: Path, *, function: Callable[..., Any], device: torch.device) -> C
     _share_cpp_library()
     # To compare this machine's processor with that of the package PyTorch compiles a few programs, for half a minute.
     with _trace_of_loading(file), torch._inductor.config.patch({"cpp.vec_isa_ok": True}):
-        package = torch._inductor.aoti_load_package(str(file), run_single_threaded=True, device_index=index)
+        try:
+            package = torch._inductor.aoti_load_package(str(file), run_single_threaded=True, device_index=index)
+        except Exception as error:  # it was damaged on the disk, say
+            if not devices.is_out_of_memory(error):
+                with suppress(OSError):
+                    file.unlink()
+            raise
         module = module_of(function)
         own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         weights = {name: own[name] for name in package.get_constant_fqns()}

@@ -1,6 +1,7 @@
 """Forwards compiled ahead of time: the same answers for any number of rows, with the module's own weights."""
 
 import fcntl
+import os
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from diffusers import UNet2DModel
 
 from generation.engines import packages
 from generation.engines.callee import Callee
+from generation.engines.compiling import Probe
 from generation.engines.knees import OneAtATime
 from generation.engines.rows import Call, Disassembler
 
@@ -78,6 +80,37 @@ def test_a_package_gives_what_the_module_gives_for_any_number_of_rows(unet, pack
     call = ask(unet, count=count)
 
     torch.testing.assert_close(run(call.to(compiled)), run(call), rtol=1e-4, atol=1e-4)
+
+
+def test_a_package_is_near_enough_to_the_module_to_be_used(unet, package):
+    with torch.no_grad():
+        probe = Probe(ask(unet, count=4), least_rows=2)
+        errors = [
+            probe.error_of(probe.call(count).to(packages.load(package, function=unet, device=CPU))) for count in (2, 8)
+        ]
+
+    assert max(errors) <= probe.tolerated_error
+
+
+def test_a_package_that_was_damaged_is_removed(unet, package, tmp_path):
+    file = tmp_path / "unet.pt2"
+    file.write_bytes(package.read_bytes()[:1000])
+
+    with pytest.raises(RuntimeError):
+        packages.load(file, function=unet, device=CPU)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_build_has_left_is_removed_by_a_later_one(unet, package, tmp_path):
+    for name in ("building-old", "building-new"):
+        (tmp_path / name).mkdir()
+    os.utime(tmp_path / "building-old", (0, 0))
+    shutil.copy(package, tmp_path / "unet.pt2")
+
+    packages.build(ask(unet, count=4), device=CPU, file=tmp_path / "unet.pt2", is_wanted=lambda: True)
+
+    assert [folder.name for folder in tmp_path.glob("building-*")] == ["building-new"]
 
 
 def test_a_package_computes_with_the_weights_of_the_module(unet, package):
