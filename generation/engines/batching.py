@@ -23,6 +23,7 @@ import torch
 
 from generation.engines import rows
 from generation.engines.callee import Callee
+from generation.engines.errors import DeviceLost
 from generation.engines.flight import Flight
 from generation.engines.knees import OneAtATime
 from generation.engines.rows import Call, Disassembler
@@ -194,11 +195,15 @@ class Batcher:
             self._fail(error, unfinished=batch or [])
 
     def _fail(self, error: BaseException, *, unfinished: list[_Request]) -> None:
+        failure = DeviceLost(
+            f"The engine's thread has ended and needs a fresh process: {type(error).__name__}: {error}"
+        )
+        failure.__cause__ = error
         with self._changed:
-            self._is_closed, self._failure = True, error
+            self._is_closed, self._failure = True, failure
             for request in [*unfinished, *(request for requests in self._waiting.values() for request in requests)]:
                 if not request.output.done():
-                    request.output.set_exception(error)
+                    request.output.set_exception(failure)
             self._waiting.clear()
             self._notify_all()
 
@@ -243,8 +248,8 @@ class Batcher:
 
     def _take(self, key: Hashable) -> list[_Request]:
         """The longest waiting calls of the group, as many as fit into one forward; its next turn comes last."""
+        most_rows = self._forward.most_rows(self._waiting[key][0].call)
         requests = self._waiting.pop(key)
-        most_rows = self._forward.most_rows(requests[0].call)
         taken, count = 0, 0
         while taken < len(requests) and (taken == 0 or count + requests[taken].call.count <= most_rows):
             count += requests[taken].call.count

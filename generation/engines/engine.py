@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from generation.engines import device as devices
 from generation.engines import schedulers
 from generation.engines.batching import Batcher
 from generation.engines.compiling import Compiler
-from generation.engines.errors import ModelUnavailable, OutOfMemory, UnsupportedParameter
+from generation.engines.errors import DeviceLost, ModelUnavailable, OutOfMemory, UnsupportedParameter
 from generation.engines.examination import examine, identify
 from generation.engines.flight import Flight
 from generation.engines.forwards import Forwards
@@ -43,6 +43,10 @@ FIXED_ROWS = {"cuda": 4, "cpu": 2}
 SWITCH_SECONDS = 0.0005
 
 
+# How long a model that did not fit is not loaded again.
+SECONDS_BETWEEN_LOADS = 60.0
+
+
 class Engine:
     """Runs unmodified diffusers pipelines on one device. Any thread may call any method at any time.
 
@@ -57,6 +61,7 @@ class Engine:
         self._device = devices.open_device(device)
         devices.warm_up(self._device)
         self._models: dict[str, LoadedModel] = {}
+        self._did_not_fit: dict[ModelSource, tuple[float, OutOfMemory]] = {}
         self._turns = SharedOrExclusive()
         self._notebook = Notebook(folder / f"{devices.file_name(self._device)}.json" if folder else None)
         self._compiler = self._open_compiler(folder) if compiles and self._is_cuda else None
@@ -118,7 +123,8 @@ class Engine:
 
         turn = model.turn(while_waiting=keep_waiting)
         helpers = devices.without_helpers(self._device) if model.verdict.can_share else nullcontext()
-        with self._turns.shared(), turn, helpers, self._denoiser.membership() as member:
+        shared = self._turns.shared(while_waiting=keep_waiting)
+        with shared, turn, helpers, self._denoiser.membership() as member:
 
             def step(progress: Progress) -> None:
                 if progress.step >= progress.total:
@@ -146,10 +152,11 @@ class Engine:
 
     def close(self) -> None:
         """Forget all models and end the threads."""
-        for slug in self.loaded:
-            self.unload(slug)
         if self._compiler is not None:
             self._compiler.close()
+        with suppress(DeviceLost):  # then there is nothing to be forgotten any more
+            for slug in self.loaded:
+                self.unload(slug)
         for batcher in {self._denoiser, self._decoder}:
             batcher.close()
 
@@ -173,10 +180,21 @@ class Engine:
         with self._turns.exclusive():
             if (model := self._find(source)) is not None:
                 return model
-            if self._is_cuda:
-                return self._load_now(source)
-            with ThreadPoolExecutor(1, thread_name_prefix="loading") as passing:  # its helpers end with it
-                return passing.submit(self._load_now, source).result()
+            self._refuse_what_did_not_fit(source)
+            try:
+                if self._is_cuda:
+                    return self._load_now(source)
+                with ThreadPoolExecutor(1, thread_name_prefix="loading") as passing:  # its helpers end with it
+                    return passing.submit(self._load_now, source).result()
+            except OutOfMemory as error:
+                self._did_not_fit[source] = time.monotonic(), error
+                raise
+
+    def _refuse_what_did_not_fit(self, source: ModelSource) -> None:
+        """Raise OutOfMemory for a while, as those that run would wait for each try, and for as long as it takes."""
+        tried_at, error = self._did_not_fit.get(source, (float("-inf"), None))
+        if error is not None and time.monotonic() - tried_at < SECONDS_BETWEEN_LOADS:
+            raise OutOfMemory(str(error), peak_memory_bytes=error.peak_memory_bytes)
 
     def _load_now(self, source: ModelSource) -> LoadedModel:
         self.unload(source.slug)

@@ -30,17 +30,26 @@ class SharedOrExclusive:
         self._changed = threading.Condition()
 
     @contextmanager
-    def shared(self) -> Iterator[None]:
-        """Share it for the length of the block; not to be nested."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._wanting and not self._is_exclusive)
-            self._sharing += 1
+    def shared(self, *, while_waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Share it for the length of the block; not to be nested.
+
+        Until then `while_waiting` is called now and then, and what it raises ends the wait.
+        """
+        while not self._join():
+            while_waiting()
         try:
             yield
         finally:
             with self._changed:
                 self._sharing -= 1
                 self._changed.notify_all()
+
+    def _join(self) -> bool:
+        """Whether it could be shared within LOOK_AGAIN_SECONDS."""
+        with self._changed:
+            is_free = self._changed.wait_for(lambda: not self._wanting and not self._is_exclusive, LOOK_AGAIN_SECONDS)
+            self._sharing += is_free
+            return is_free
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ import weakref
 import pytest
 import torch
 
+from generation.engines.errors import DeviceLost
 from generation.engines.knees import Knees
 from generation.engines.notebook import Notebook
 from generation.engines.rows import Disassembler
@@ -89,7 +90,7 @@ def test_where_memory_runs_out_fewer_rows_share_and_nobody_fails(threads):
 
     for seed, answer in enumerate(answers):
         torch.testing.assert_close(answer.result(60)[0], sample(seed=seed) + seed)
-    assert narrow.counts == [4, 2, 2]
+    assert narrow.counts == [4, 4, 2, 2]
 
 
 def test_where_memory_ran_out_fewer_rows_share_from_then_on(threads):
@@ -119,8 +120,8 @@ def test_an_error_that_ends_the_thread_reaches_all_who_wait(threads, denoiser):
 
     denoiser.gate.set()
 
-    assert isinstance(running.exception(60), Lost)
-    assert isinstance(waiting.exception(60), Lost)
+    assert isinstance(running.exception(60), DeviceLost)
+    assert isinstance(waiting.exception(60), DeviceLost)
 
 
 @pytest.mark.usefixtures("look_often")
@@ -130,18 +131,32 @@ def test_an_error_that_ends_the_thread_reaches_who_waits_for_room(threads, denoi
         threads.batcher.run(call, member=one)
         answer = threads.ask(call, member=other)
 
-        with pytest.raises(Lost):
+        with pytest.raises(DeviceLost):
             threads.batcher.run_alone(lambda: (_ for _ in ()).throw(Lost))
 
-        assert isinstance(answer.exception(60), Lost)
+        assert isinstance(answer.exception(60), DeviceLost)
 
 
 def test_an_error_that_ended_the_thread_reaches_who_comes_later(threads):
     def lose():
         raise Lost
 
-    with pytest.raises(Lost):
+    with pytest.raises(DeviceLost):
         threads.batcher.run_alone(lose)
 
-    with pytest.raises(Lost):
+    with pytest.raises(DeviceLost, match="Lost"):
         threads.batcher.run_alone(lambda: None)
+
+
+def test_a_limit_that_cannot_be_read_ends_the_thread_and_reaches_all_who_wait(threads, denoiser):
+    class Unreadable(AtMost):
+        def of(self, call):
+            raise TypeError("16 is a text")
+
+    keep_busy(threads, denoiser)
+    callee = callee_of(denoiser, limits=Unreadable(1))
+    answers = [threads.ask(take_apart(callee, sample(), 0.0)) for _ in range(3)]
+
+    denoiser.gate.set()
+
+    assert all(isinstance(answer.exception(60), DeviceLost) for answer in answers)

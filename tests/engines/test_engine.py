@@ -13,7 +13,7 @@ from diffusers import DiffusionPipeline
 from generation.engines import device
 from generation.engines import engine as engine_module
 from generation.engines.engine import Engine
-from generation.engines.errors import DeviceLost, ModelUnavailable, UnsupportedParameter
+from generation.engines.errors import DeviceLost, ModelUnavailable, OutOfMemory, UnsupportedParameter
 from generation.engines.loading import load_pipeline
 from generation.engines.types import Progress
 from tests.engines.models import (
@@ -205,6 +205,47 @@ def test_four_threads_load_one_model_once_and_get_their_own_pictures(monkeypatch
     alone = [shipped_engine().generate(request, on_step=ignore).pixels for request in requests]
     assert loads == [SHIPPED.slug]
     assert np.abs(np.array(together, dtype=int) - np.array(alone)).max() <= 2  # other kernels for more rows
+
+
+def test_who_waits_while_another_model_loads_may_change_their_mind(monkeypatch):
+    engine = open_engine()
+    engine.load(SHIPPED)
+    is_loading, may_load = threading.Event(), threading.Event()
+
+    def load_later(source, *, device):
+        is_loading.set()
+        assert may_load.wait(60)
+        raise ModelUnavailable("not there")
+
+    def cancel(progress):
+        raise InterruptedError
+
+    monkeypatch.setattr(engine_module, "load_pipeline", load_later)
+    with ThreadPoolExecutor(1) as other_thread:
+        loading = other_thread.submit(engine.load, replace(SHIPPED, slug="another"))
+        assert is_loading.wait(60)
+        with pytest.raises(InterruptedError):
+            engine.generate(make_request(), on_step=cancel)
+        may_load.set()
+
+    assert isinstance(loading.exception(60), ModelUnavailable)
+
+
+def test_a_model_that_did_not_fit_is_not_loaded_again_at_once(monkeypatch):
+    loads = []
+
+    def run_out(source, *, device):
+        loads.append(source.slug)
+        raise OutOfMemory("too large")
+
+    monkeypatch.setattr(engine_module, "load_pipeline", run_out)
+    engine = open_engine()
+
+    for _ in range(2):
+        with pytest.raises(OutOfMemory, match="too large"):
+            engine.load(SHIPPED)
+
+    assert loads == [SHIPPED.slug]
 
 
 def test_nothing_but_generating_and_loading_waits_for_a_generation():

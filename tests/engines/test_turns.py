@@ -77,6 +77,14 @@ def test_nobody_begins_to_share_it_while_somebody_wants_it_alone(turns, pool):
     assert order == ["alone", "shared"]
 
 
+def test_who_waits_to_share_it_may_change_their_mind(turns):
+    def change_mind():
+        raise ValueError("oops")
+
+    with turns.exclusive(), pytest.raises(ValueError, match="oops"), turns.shared(while_waiting=change_mind):
+        pass
+
+
 def test_two_never_have_it_alone_at_the_same_time(turns, pool):
     with turns.exclusive():
         other = want_alone(turns, pool)
