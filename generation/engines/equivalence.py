@@ -26,13 +26,14 @@ TOLERANCES = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 8e-2}
 class Verdict:
     """Whether forwards may be shared, in which company rows keep their very bits (if in any), and why if not.
 
-    `rows` is how many a generation of one image usually has.
+    `rows` is how many a generation of one image usually has, and `shape` that of the rows that were looked at.
     """
 
     can_share: bool
     reproducible_in: Company | None = None
     reason: str = ""
     rows: int = 1
+    shape: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The verdict for a notebook."""
@@ -68,7 +69,7 @@ def judge(calls: tuple[Call, Call], *, run: Callable[[Call], Any]) -> Verdict:
             return Verdict(False, reason=reason)
     count = first.layout.callee.fixed_count
     if _keeps_its_bits(first.part(0, 1), among=[second.part(0, 1)] * (count - 1), run=run):
-        return Verdict(True, Company.FIXED, rows=first.count)
+        return Verdict(True, Company.FIXED, rows=first.count, shape=first.shape)
     if _keeps_its_bits(first, among=[], run=run):
         return Verdict(True, Company.NONE, "The last bits of a row depend on its place in the batch.", first.count)
     return Verdict(True, None, "Its denoiser gives other bits each time that it is called.", first.count)

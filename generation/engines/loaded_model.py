@@ -139,7 +139,7 @@ class LoadedModel:
             return _ready_to_inpaint(pipe, request)
         company = (request.is_reproducible and self.verdict.reproducible_in) or Company.ANY
         for name, callee in self.denoisers.items():
-            calls = Disassembler(callee, company=company)
+            calls = Disassembler(callee, company=company, examined=self.verdict.shape)
             parts[name] = SharedDenoiser(
                 callee.function, calls=calls, batcher=denoiser, member=member, while_waiting=while_waiting
             )

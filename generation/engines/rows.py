@@ -157,11 +157,16 @@ def tensors(output: Any) -> list[torch.Tensor]:
 
 
 class Disassembler:
-    """Takes calls apart; it belongs to one generation, whose shared tensors it reads only once."""
+    """Takes calls apart; it belongs to one generation, whose shared tensors it reads only once.
 
-    def __init__(self, callee: Callee, *, company: Company = Company.ANY) -> None:
+    Rows of another shape than was `examined`, if that is known, go alone instead of in a fixed number: nobody has
+    looked whether they keep their bits there.
+    """
+
+    def __init__(self, callee: Callee, *, company: Company = Company.ANY, examined: str = "") -> None:
         self._callee = callee
         self._company = company
+        self._examined = examined
         self._digests: dict[int, tuple[torch.Tensor, str]] = {}
 
     def take_apart(self, *args: Any, **kwargs: Any) -> Call:
@@ -188,7 +193,12 @@ class Disassembler:
             return self.keep_whole(*args, **kwargs)
         layout = self._layout(trees, is_row=is_row, lists=lists)
         key = Key(self._callee.name, self._company, layout.trees, is_row, tuple(entries), tuple(identities))
-        return Call(layout, key, count, tuple(part for part in rows if not isinstance(part, str | None)), tuple(common))
+        parts = tuple(part for part in rows if not isinstance(part, str | None))
+        call = Call(layout, key, count, parts, tuple(common))
+        if self._company is Company.FIXED and self._examined not in ("", call.shape):
+            self._company = Company.NONE
+            return self.take_apart(*args, **kwargs)
+        return call
 
     def keep_whole(self, *args: Any, **kwargs: Any) -> Call:
         """The call with these arguments, to run alone."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from generation.engines.callee import Callee, Company
-from generation.engines.rows import split
+from generation.engines.rows import Disassembler, split
 from tests.engines.tiny import WIDTH, AtMost, Conditioned, Denoiser, callee_of, sample, take_apart
 
 
@@ -171,3 +171,15 @@ def test_company_decides_how_many_rows_share(company, count):
     callee = callee_of(Denoiser(), limits=AtMost(8), fixed_count=4)
 
     assert take_apart(callee, sample(2), 1.0, company=company).most_rows == count
+
+
+@pytest.mark.parametrize(
+    ("examined", "company"), [("", Company.FIXED), ("unet 4", Company.FIXED), ("unet 8", Company.NONE)]
+)
+def test_rows_of_a_shape_that_nobody_has_looked_at_do_not_share_in_a_fixed_number(examined, company):
+    callee = callee_of(Denoiser(), name="unet", fixed_count=4)
+    calls = Disassembler(callee, company=Company.FIXED, examined=examined)
+
+    call = calls.take_apart(sample(2), 1.0)
+
+    assert (call.layout.company, call.key.company) == (company, company)
