@@ -43,10 +43,6 @@ FIXED_ROWS = {"cuda": 4, "cpu": 2}
 SWITCH_SECONDS = 0.0005
 
 
-# How long a model that did not fit is not loaded again.
-SECONDS_BETWEEN_LOADS = 60.0
-
-
 class Engine:
     """Runs unmodified diffusers pipelines on one device. Any thread may call any method at any time.
 
@@ -61,7 +57,6 @@ class Engine:
         self._device = devices.open_device(device)
         devices.warm_up(self._device)
         self._models: dict[str, LoadedModel] = {}
-        self._did_not_fit: dict[ModelSource, tuple[float, OutOfMemory]] = {}
         self._turns = SharedOrExclusive()
         self._notebook = Notebook(folder / f"{devices.file_name(self._device)}.json" if folder else None)
         self._compiler = self._open_compiler(folder) if compiles and self._is_cuda else None
@@ -180,21 +175,10 @@ class Engine:
         with self._turns.exclusive():
             if (model := self._find(source)) is not None:
                 return model
-            self._refuse_what_did_not_fit(source)
-            try:
-                if self._is_cuda:
-                    return self._load_now(source)
-                with ThreadPoolExecutor(1, thread_name_prefix="loading") as passing:  # its helpers end with it
-                    return passing.submit(self._load_now, source).result()
-            except OutOfMemory as error:
-                self._did_not_fit[source] = time.monotonic(), error
-                raise
-
-    def _refuse_what_did_not_fit(self, source: ModelSource) -> None:
-        """Raise OutOfMemory for a while, as those that run would wait for each try, and for as long as it takes."""
-        tried_at, error = self._did_not_fit.get(source, (float("-inf"), None))
-        if error is not None and time.monotonic() - tried_at < SECONDS_BETWEEN_LOADS:
-            raise OutOfMemory(str(error), peak_memory_bytes=error.peak_memory_bytes)
+            if self._is_cuda:
+                return self._load_now(source)
+            with ThreadPoolExecutor(1, thread_name_prefix="loading") as passing:  # its helpers end with it
+                return passing.submit(self._load_now, source).result()
 
     def _load_now(self, source: ModelSource) -> LoadedModel:
         self.unload(source.slug)

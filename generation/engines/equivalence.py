@@ -44,8 +44,8 @@ class Verdict:
     def from_json(cls, noted: Any) -> Verdict | None:
         """The verdict that a notebook holds; None if it holds none, or that of another version."""
         try:
-            company = noted["reproducible_in"]
-            return cls(**{**noted, "reproducible_in": Company[company] if company else None})
+            company, shape = noted["reproducible_in"], noted["shape"]
+            return cls(**{**noted, "reproducible_in": Company[company] if company else None, "shape": shape})
         except (TypeError, KeyError):
             return None
 

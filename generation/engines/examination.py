@@ -13,6 +13,7 @@ import torch
 
 from generation.engines.batching import Batcher
 from generation.engines.equivalence import Verdict, judge
+from generation.engines.errors import OutOfMemory
 from generation.engines.forwards import Forwards
 from generation.engines.loaded_model import LoadedModel
 from generation.engines.notebook import Notebook
@@ -46,6 +47,9 @@ def examine(model: LoadedModel, *, batcher: Batcher, forwards: Forwards, noteboo
             _call_at(model, batcher=batcher, prompt="an old harbour", at_step=2),
         )
         model.verdict = batcher.run_alone(lambda: judge(calls, run=forwards))
+        fitting = model.knees.most_in_memory(calls[0])
+        if fitting is not None and fitting < sum(call.count for call in calls):
+            raise OutOfMemory("There is no memory for the rows of two generations in one forward.")
         if model.verdict.can_share:
             batcher.run_alone(lambda: model.knees.measure(calls[0], seconds_of=forwards.seconds_of))
     except Exception as error:  # a model that cannot even be examined may still work alone, and is tried again

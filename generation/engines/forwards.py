@@ -67,11 +67,12 @@ class Forwards:
 
     def seconds_of(self, call: Call) -> float:
         """How long the forward takes once it is warm. Raises MemoryError where it does not fit."""
-        seconds = self._try_seconds_of(call)
-        if seconds is None:  # its error, which kept what the forward had made, is gone by now
-            self.free_memory()
-            raise MemoryError
-        return seconds
+        for _ in range(2):
+            if (seconds := self._try_seconds_of(call)) is not None:
+                return seconds
+            self._stop_compiling()
+            self.free_memory()  # the error, which kept what the forward had made, is gone by now
+        raise MemoryError
 
     def _whole(self, call: Call) -> Any:
         """The output of a call that was not taken apart."""

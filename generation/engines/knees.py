@@ -56,8 +56,7 @@ class Knees:
             try:
                 seconds = seconds_of(row.padded(count))
             except MemoryError:
-                self.lower(call, best)
-                return
+                break
             if seconds / count > per_row * (1 - LEAST_GAIN):
                 break
             best, per_row = count, seconds / count

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -107,7 +108,7 @@ def _build(call: Call, *, device: torch.device, file: Path, is_wanted: Callable[
 def load(file: Path, *, function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
     """The compiled function, which uses the weights of the module that `function` is or belongs to.
 
-    A package that cannot be loaded is removed, so that it is made anew the next time that it is wanted.
+    A package that is damaged is removed, so that it is made anew the next time that it is wanted.
     """
     import torch._inductor.config  # over a second, for those who compile
 
@@ -118,16 +119,26 @@ def load(file: Path, *, function: Callable[..., Any], device: torch.device) -> C
     with _trace_of_loading(file), torch._inductor.config.patch({"cpp.vec_isa_ok": True}):
         try:
             package = torch._inductor.aoti_load_package(str(file), run_single_threaded=True, device_index=index)
-        except Exception as error:  # it was damaged on the disk, say
-            if not devices.is_out_of_memory(error):
-                with suppress(OSError):
-                    file.unlink()
+        except Exception:
+            if _is_damaged(file):
+                file.unlink(missing_ok=True)
             raise
         module = module_of(function)
         own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         weights = {name: own[name] for name in package.get_constant_fqns()}
         package.load_constants(weights, check_full_update=True, user_managed=True)
     return package
+
+
+def _is_damaged(package: Path) -> bool:
+    """Whether the file is no whole archive: after a power cut, say."""
+    try:
+        with zipfile.ZipFile(package) as archive:
+            return archive.testzip() is not None
+    except zipfile.BadZipFile:
+        return True
+    except OSError:
+        return False
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from diffusers import DiffusionPipeline
 from generation.engines import device
 from generation.engines import engine as engine_module
 from generation.engines.engine import Engine
-from generation.engines.errors import DeviceLost, ModelUnavailable, OutOfMemory, UnsupportedParameter
+from generation.engines.errors import DeviceLost, ModelUnavailable, UnsupportedParameter
 from generation.engines.loading import load_pipeline
 from generation.engines.types import Progress
 from tests.engines.models import (
@@ -229,23 +229,6 @@ def test_who_waits_while_another_model_loads_may_change_their_mind(monkeypatch):
         may_load.set()
 
     assert isinstance(loading.exception(60), ModelUnavailable)
-
-
-def test_a_model_that_did_not_fit_is_not_loaded_again_at_once(monkeypatch):
-    loads = []
-
-    def run_out(source, *, device):
-        loads.append(source.slug)
-        raise OutOfMemory("too large")
-
-    monkeypatch.setattr(engine_module, "load_pipeline", run_out)
-    engine = open_engine()
-
-    for _ in range(2):
-        with pytest.raises(OutOfMemory, match="too large"):
-            engine.load(SHIPPED)
-
-    assert loads == [SHIPPED.slug]
 
 
 def test_nothing_but_generating_and_loading_waits_for_a_generation():

@@ -165,7 +165,10 @@ def test_a_noted_verdict_is_the_same(verdict):
     assert Verdict.from_json(verdict.as_json()) == verdict
 
 
-@pytest.mark.parametrize("noted", [None, "yes", {}, {"can_share": True, "reproducible_in": "SOMEWHERE"}])
+@pytest.mark.parametrize(
+    "noted",
+    [None, "yes", {}, {"can_share": True, "reproducible_in": None}, {"reproducible_in": "SOMEWHERE", "shape": ""}],
+)
 def test_what_is_no_verdict_of_this_version_is_none(noted):
     assert Verdict.from_json(noted) is None
 

@@ -216,6 +216,13 @@ def test_measuring_a_number_of_rows_that_does_not_fit_is_a_memory_error(forwards
         forwards.seconds_of(take_apart(callee_of(Narrow(2)), sample(4), 0.0))
 
 
+def test_measuring_is_tried_again_once_there_is_room(forwards, monkeypatch):
+    denoiser = Narrow(2)
+    monkeypatch.setattr(forwards, "free_memory", lambda: setattr(denoiser, "most", 4))
+
+    assert forwards.seconds_of(take_apart(callee_of(denoiser), sample(4), 0.0)) > 0
+
+
 def test_measuring_takes_all_rows_at_once(forwards):
     denoiser = Denoiser()
 
