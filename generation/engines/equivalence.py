@@ -44,10 +44,11 @@ class Verdict:
     def from_json(cls, noted: Any) -> Verdict | None:
         """The verdict that a notebook holds; None if it holds none, or that of another version."""
         try:
-            company, shape = noted["reproducible_in"], noted["shape"]
-            return cls(**{**noted, "reproducible_in": Company[company] if company else None, "shape": shape})
+            company = noted["reproducible_in"]
+            verdict = cls(**{**noted, "reproducible_in": Company[company] if company else None})
         except (TypeError, KeyError):
             return None
+        return verdict if verdict.as_json() == noted else None
 
 
 def judge(calls: tuple[Call, Call], *, run: Callable[[Call], Any]) -> Verdict:

@@ -38,6 +38,7 @@ NICENESS = 19  # the lowest priority: whoever draws comes first
 MOST_SECONDS = 1800
 LOOK_AGAIN_SECONDS = 0.5
 MOST_ROWS = 32
+BUILDING = "building-"  # what folders are called in which packages are made
 MOST_DEATHS = 2  # of processes that loaded a package: a first one may have been killed for another reason
 SPARE_BYTES = 4 * 2**30  # what a forward and its compilation take beside the weights
 
@@ -72,7 +73,7 @@ def build(call: Call, *, device: torch.device, file: Path, is_wanted: Callable[[
 
 def _clear_away(folder: Path) -> None:
     """Remove what builds have left behind whose process was killed."""
-    for left in folder.glob("building-*"):
+    for left in folder.glob(f"{BUILDING}*"):
         with suppress(OSError):  # it has just gone
             if time.time() - left.stat().st_mtime > 2 * MOST_SECONDS:
                 shutil.rmtree(left)
@@ -83,7 +84,7 @@ def _build(call: Call, *, device: torch.device, file: Path, is_wanted: Callable[
     module = module_of(function)
     _check_means(module, device=device)
     bound = inspect.BoundArguments(call.layout.callee.signature, call.arguments())
-    with tempfile.TemporaryDirectory(prefix="building-", dir=file.parent) as name:
+    with tempfile.TemporaryDirectory(prefix=BUILDING, dir=file.parent) as name:
         draft, job = Path(name) / "draft.pt2", Path(name) / "job"
         config: Any = module.config
         torch.save(
