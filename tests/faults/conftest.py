@@ -9,14 +9,10 @@ from tests.faults.cluster import Cluster, started_cluster
 
 # What brokers deliver, and when, is the same to either database: each is tried on one. PostgreSQL is what RabbitMQ is
 # used with. Redis with PostgreSQL is what all tests have there that are not about deliveries.
-on_every_broker = pytest.mark.parametrize(
-    "running_cluster",
-    [
-        pytest.param("redis", marks=pytest.mark.databases("sqlite")),
-        pytest.param("rabbitmq", marks=pytest.mark.databases("postgres")),
-    ],
-    indirect=True,
-)
+REDIS = pytest.param("redis", marks=pytest.mark.databases("sqlite"))
+RABBITMQ = pytest.param("rabbitmq", marks=pytest.mark.databases("postgres"))
+on_every_broker = pytest.mark.parametrize("running_cluster", [REDIS, RABBITMQ], indirect=True)
+on_rabbitmq = pytest.mark.parametrize("running_cluster", [RABBITMQ], indirect=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,10 +1,14 @@
 """The broker and the database of a cluster, each with a proxy before it that can cut it off."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 from uuid import uuid4
 
+from amqp.exceptions import ResourceLocked
 from kombu import Connection
+from kombu.utils.functional import retry_over_time
 
 from tests.faults.proxy import Proxy
 from tests.faults.redis_server import RedisServer
@@ -31,6 +35,20 @@ def delete_queue(url: str, name: str) -> None:
     """Leave nothing behind on a RabbitMQ that others use too."""
     with Connection(url) as connection:
         connection.default_channel.queue_delete(name)
+
+
+@contextmanager
+def queue_held(url: str, name: str) -> Iterator[None]:
+    """For the block a queue belongs to a connection of its own, as to one that is half open; waits until it is free."""
+    with Connection(url) as connection:
+        retry_over_time(
+            lambda: connection.channel().queue_declare(name, durable=False, exclusive=True),
+            ResourceLocked,
+            interval_start=0.1,
+            interval_step=0,
+            timeout=10,
+        )
+        yield
 
 
 def postgres_through_proxy(url: str, *, address: str) -> tuple[Settings, Proxy]:

@@ -1,5 +1,6 @@
 """Brokers that are down, silent, forgetful, or back again; web processes that die before they have spoken to one."""
 
+import os
 import signal
 import time
 
@@ -7,8 +8,9 @@ import httpx
 import pytest
 
 from generation.lifecycle import Outcome, Status
-from tests.faults.cluster import SMALL, WORKERS
-from tests.faults.conftest import on_every_broker
+from tests.faults.cluster import PINNED, SMALL, WORKERS
+from tests.faults.conftest import on_every_broker, on_rabbitmq
+from tests.faults.places import queue_held
 
 NO_MESSAGE = "The broker took no message"
 
@@ -130,6 +132,20 @@ def test_15_a_half_open_connection_to_the_broker_heals(cluster):
     assert cluster.wait(waiting)["status"] == Status.SUCCEEDED
     assert cluster.outcomes(waiting) == [Outcome.SUCCEEDED]
     assert all(cluster.is_up(worker) for worker in WORKERS)
+
+
+@on_rabbitmq
+def test_15_a_worker_that_is_back_before_the_broker_has_missed_it_waits_for_its_queue(cluster):
+    cluster.kill("cpu0")
+    cluster.wait_for_end("cpu0")
+    refusals = cluster.log("cpu0").count("RESOURCE_LOCKED")
+
+    with queue_held(os.environ["TEST_RABBITMQ_URL"], f"cpu0@{cluster.host_of('cpu0')}.celery.pidbox"):
+        cluster.start("cpu0")
+        cluster.until(lambda: cluster.log("cpu0").count("RESOURCE_LOCKED") > refusals + 1)
+
+    assert cluster.wait({"id": cluster.ask(PINNED.format(label="cpu0"))})["status"] == Status.SUCCEEDED
+    assert cluster.is_up("cpu0")
 
 
 @on_every_broker
