@@ -15,7 +15,7 @@ GiveUp = Callable[[], None]
 class Places:
     """Generations take places in the order in which they have asked, unless `is_closed`: then nobody waits any more.
 
-    `most_at_once` says how many a model has; that may change at any time.
+    `most_at_once` says how many a model has; that may change at any time. Who finds one free may take several.
     """
 
     def __init__(self, *, most_at_once: Callable[[DiffusionModel], int], is_closed: Event) -> None:
@@ -29,8 +29,8 @@ class Places:
         self._changed = Condition()
 
     @contextmanager
-    def place(self, model: DiffusionModel, *, alone: bool = False) -> Iterator[GiveUp]:
-        """Wait for one of the places of `model`, and hold it for the block, or until what is yielded is called.
+    def place(self, model: DiffusionModel, *, takes: int = 1, alone: bool = False) -> Iterator[GiveUp]:
+        """Wait for one of the places of `model`, and hold `takes` for the block, or until what is yielded is called.
 
         What more of them took on would only wait inside of the engine, while another device might be free. The
         model has to be in memory. Who is to be alone waits until all others have left the block, and nobody joins
@@ -48,23 +48,23 @@ class Places:
                 line.remove(turn)
                 self._want_to_be_alone -= alone
             self._has_one_alone |= alone
-            self._taken[model.slug] += 1
+            self._taken[model.slug] += takes
             self._inside += 1
             self._changed.notify_all()  # there may be room for the next one too
-        held = [model.slug]
+        held = [takes]
         try:
-            yield lambda: self._give_up(held)
+            yield lambda: self._give_up(model, held)
         finally:
             with self._changed:
                 self._inside -= 1
                 self._has_one_alone &= not alone
-            self._give_up(held)
+            self._give_up(model, held)
 
-    def _give_up(self, held: list[str]) -> None:
+    def _give_up(self, model: DiffusionModel, held: list[int]) -> None:
         """Once; the next one may have it."""
         with self._changed:
             while held:
-                self._taken[held.pop()] -= 1
+                self._taken[model.slug] -= held.pop()
             self._changed.notify_all()
 
     def _has_room(self, model: DiffusionModel, *, alone: bool) -> bool:

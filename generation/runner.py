@@ -61,7 +61,8 @@ def run_dispatched(generation_id: UUID, dispatch_no: int, worker: Worker) -> Non
         return
     # Who is to be alone waits for all others; its message, made anew meanwhile, would wait again, and again be late.
     hold = worker.holding(generation) if generation.runs_alone else nullcontext()
-    with hold, worker.places.place(generation.model, alone=generation.runs_alone) as give_up_place:
+    takes = worker.places_of(ready.request)
+    with hold, worker.places.place(generation.model, takes=takes, alone=generation.runs_alone) as give_up_place:
         attempt = generation.claim(
             device=worker.device, dispatch_no=dispatch_no, process=worker.process, from_step=ready.found.step
         )

@@ -20,13 +20,14 @@ from django.db.models.functions import Now
 from generation import dispatch
 from generation.caretaker import Caretaker
 from generation.devices import local_device
+from generation.engines.types import ImageRequest
 from generation.events.progress import ProgressReport
 from generation.heartbeat import Heartbeat
 from generation.models import Attempt, Device, DiffusionModel, Generation
 from generation.models.webhook import Kind
 from generation.places import GiveUp, Places
 from generation.registration import register_device, runtime_wishes
-from generation.runtimes.base import Runtime
+from generation.runtimes.base import Runtime, facts_of
 from generation.runtimes.choice import open_runtime
 from generation.runtimes.errors import ServerUnavailable
 from generation.saving import Saving
@@ -86,8 +87,12 @@ class Worker:
         return self.is_draining.is_set() or is_quarantined or not self.is_able
 
     def most_at_once(self, model: DiffusionModel) -> int:
-        """How many generations of `model` keep the device busy."""
-        return next((facts.at_once for facts in self.runtime.facts() if facts.slug == model.slug), 1)
+        """How many generations of `model`, of its usual size, keep the device busy."""
+        return facts_of(self.runtime, model.slug).at_once
+
+    def places_of(self, request: ImageRequest) -> int:
+        """How many of these one generation counts for."""
+        return facts_of(self.runtime, request.model.slug).places_of(request)
 
     @contextmanager
     def watching(

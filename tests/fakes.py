@@ -65,6 +65,7 @@ class ScriptedRuntime:
         self.requests: list[ImageRequest] = []
         self.steps_done = 0
         self.at_once = 1
+        self.usual_pixels = 0
         self.resumed_from: list[int] = []
         self.saves = False
         self.load_error: Exception | None = None
@@ -86,9 +87,17 @@ class ScriptedRuntime:
         self.loaded = tuple(loaded for loaded in self.loaded if loaded != slug)
 
     def facts(self) -> tuple[ModelFacts, ...]:
-        """One at a time of each."""
+        """So many at once of each."""
         return tuple(
-            ModelFacts(slug, at_once=self.at_once, is_batched=False, is_reproducible=False, reason="Scripted.", rows={})
+            ModelFacts(
+                slug,
+                at_once=self.at_once,
+                is_batched=False,
+                is_reproducible=False,
+                reason="Scripted.",
+                rows={},
+                pixels=self.usual_pixels,
+            )
             for slug in self.loaded
         )
 

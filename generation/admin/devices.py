@@ -1,5 +1,6 @@
 """The devices: what they are, how they are, and what they should serve. Workers add them, people do not."""
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 from django.contrib import admin, messages
@@ -90,13 +91,19 @@ def has_found_out(device: Device) -> SafeString | None:
         (
             slug,
             "shares forwards" if facts["is_batched"] else "runs one at a time",
-            f"{facts['at_once']} at once",
+            at_once(facts),
             ", ".join(f"{rows} rows of {shape}" for shape, rows in facts["rows"].items()),
             facts["reason"],
         )
         for slug, facts in sorted(device.facts.items())
     )
     return format_html_join("", "<p><b>{}</b>: {}, {}. {} {}</p>", lines)
+
+
+def at_once(facts: Mapping[str, Any]) -> str:
+    """How many generations, and of what size if that is known: a larger one counts for several."""
+    pixels = facts.get("pixels")
+    return f"{facts['at_once']} at once" + (f" of {pixels / 1e6:.2g} megapixels" if pixels else "")
 
 
 @display(description="Running")

@@ -24,6 +24,10 @@ SHORTAGE_SECONDS = 24 * 3600  # how long a shortage of memory is remembered: wha
 _KNEE = "knee of "
 _FITS = "fits "
 
+# What notes begin with, before the name of a part.
+_ENOUGH = "latents at the knee of "
+_USUAL = "latents in a row of "
+
 
 class Knees:
     """How many rows may share a forward, by the shape of a row.
@@ -48,6 +52,10 @@ class Knees:
         known = {shape.removeprefix(f"{name} "): _least(self._measured(shape), self._fitting(shape)) for shape in noted}
         return {shape: rows for shape, rows in sorted(known.items()) if rows is not None}
 
+    def usual_latents(self, name: str) -> int:
+        """The latents in a row of the shape that was measured of the part of this name; 0 if none was."""
+        return _number(self._notebook.get(f"{_USUAL}{name}")) or 0
+
     def measure(self, call: Call, *, seconds_of: Callable[[Call], float]) -> None:
         """Find the knee by trying; `seconds_of` runs a call and returns how long it took, or raises MemoryError."""
         row = call.part(0, 1)
@@ -65,7 +73,8 @@ class Knees:
                 break
         logger.info("%s: %s rows share a forward, %.1f ms a row.", call.shape, best, 1000 * per_row)
         self._notebook.put(f"{_KNEE}{call.shape}", best)
-        self._notebook.put(_enough_for(call), best * _latents_of(call))
+        self._notebook.put(f"{_ENOUGH}{call.layout.callee.name}", best * _latents_of(call))
+        self._notebook.put(f"{_USUAL}{call.layout.callee.name}", _latents_of(call))
 
     def most_in_memory(self, call: Call) -> int | None:
         """What fitted after memory had run out; a call is not split for the knee, so its bits do not depend on it."""
@@ -85,7 +94,7 @@ class Knees:
         return None
 
     def _expected(self, call: Call) -> int | None:
-        enough = _number(self._notebook.get(_enough_for(call)))
+        enough = _number(self._notebook.get(f"{_ENOUGH}{call.layout.callee.name}"))
         return max(1, min(DOUBLINGS[-1], enough // _latents_of(call))) if enough is not None else None
 
 
@@ -96,11 +105,6 @@ def _number(noted: Any) -> int | None:
 
 def _least(*counts: int | None) -> int | None:
     return min((count for count in counts if count is not None), default=None)
-
-
-def _enough_for(call: Call) -> str:
-    """The name under which it is noted how many latents fill the device."""
-    return f"latents at the knee of {call.layout.callee.name}"
 
 
 def _latents_of(call: Call) -> int:

@@ -113,7 +113,19 @@ class LoadedModel:
             is_reproducible=self.verdict.reproducible_in is not None,
             reason=self.verdict.reason,
             rows=knees,
+            pixels=self._usual_pixels(),
         )
+
+    def _usual_pixels(self) -> int:
+        """Of a picture at whose size the knee was measured; 0 if that does not follow from what the VAE says of itself.
+
+        A transformer may take its latents in patches: there are as many of them, in fewer and longer rows.
+        """
+        vae = getattr(self.pipe, "vae", None)
+        config = getattr(vae, "config", None)
+        channels = getattr(config, "latent_channels", None) or getattr(config, "z_dim", None)
+        latents = max((self.knees.usual_latents(callee.name) for callee in self.denoisers.values()), default=0)
+        return latents * getattr(self.pipe, "vae_scale_factor", 8) ** 2 // channels if channels else 0
 
     def callee_names(self) -> set[str]:
         """The names under which its forwards run."""

@@ -139,12 +139,21 @@ class Pipeline(Protocol):
         """Generate."""
 
 
+def places(pixels: int, *, usual: int, at_once: int) -> int:
+    """How many of `at_once` places pictures of so many pixels in all take, where one of `usual` pixels takes one.
+
+    Never all of them: while one fills the device the next gets ready. One where `usual` is not known.
+    """
+    return max(1, min(round(pixels / usual), at_once - 1)) if usual else 1
+
+
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
     """What a device knows of a model in its memory.
 
-    `at_once` generations keep the device busy; `is_batched` tells whether they share forwards, and `reason` why
-    not, or why not with the same bits. `rows` is how many rows share one at most, by the shape of a row.
+    `at_once` generations keep the device busy, of one picture of so many `pixels` each (0 if nobody knows);
+    `is_batched` tells whether they share forwards, and `reason` why not, or why not with the same bits. `rows` is how
+    many rows share one at most, by the shape of a row.
     """
 
     slug: str
@@ -153,6 +162,11 @@ class ModelFacts:
     is_reproducible: bool
     reason: str
     rows: Mapping[str, int]
+    pixels: int = 0
+
+    def places_of(self, request: ImageRequest) -> int:
+        """How many of the `at_once` places a generation takes."""
+        return places(request.num_images * request.width * request.height, usual=self.pixels, at_once=self.at_once)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,16 @@
 """A device: one GPU (or CPU) and the worker that drives it."""
 
 import logging
+from collections import Counter
 from datetime import datetime, timedelta
+from math import prod
 from uuid import UUID
 
 from django.db import models
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Now
 
+from generation.engines.types import places
 from generation.lifecycle import Outcome
 from generation.models.conditional import update_if
 from generation.models.diffusion_model import DiffusionModel, DiffusionModelQuerySet
@@ -37,13 +40,16 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         return sum(device.at_once(model) for device in self.alive().serving(model))
 
     def idle_slots_for(self, model: DiffusionModel) -> int:
-        """How many more than they run; none of a device that runs one alone."""
+        """How many more of its usual size than they run; none of a device that runs one alone."""
         alone = self.model.objects.filter(attempts__outcome=Outcome.RUNNING, attempts__generation__runs_alone=True)
         devices = self.alive().serving(model).exclude(pk__in=alone.values("pk"))
-        busy = dict(
-            devices.filter(attempts__outcome=Outcome.RUNNING).values_list("pk").annotate(models.Count("attempts"))
-        )
-        return sum(max(0, device.at_once(model) - busy.get(device.pk, 0)) for device in devices)
+        by_pk = {device.pk: device for device in devices}
+        size = ("model__slug", "num_images", "width", "height")
+        running = devices.filter(attempts__outcome=Outcome.RUNNING)
+        busy = Counter[int]()
+        for pk, slug, *factors in running.values_list("pk", *(f"attempts__generation__{name}" for name in size)):
+            busy[pk] += by_pk[pk].places_of(slug, prod(factors))
+        return sum(max(0, device.at_once(model) - busy[pk]) for pk, device in by_pk.items())
 
 
 class Device(models.Model):
@@ -94,6 +100,11 @@ class Device(models.Model):
     def at_once(self, model: DiffusionModel) -> int:
         """How many generations of `model` it takes at once: all its slots, until it has found out what pays off."""
         return min(self.slots, self.facts.get(model.slug, {}).get("at_once", self.slots))
+
+    def places_of(self, slug: str, pixels: int) -> int:
+        """How many of the places for generations of a model one of so many pixels in all takes."""
+        facts = self.facts.get(slug, {})
+        return places(pixels, usual=facts.get("pixels", 0), at_once=facts.get("at_once", self.slots))
 
     def quarantine_if_sick(self) -> bool:
         """Give it nothing new if its last workers died one after another; True if it is in quarantine now.

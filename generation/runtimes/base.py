@@ -47,3 +47,9 @@ class Runtime(Protocol):
 
     def close(self) -> None:
         """Forget all models and let go of the device."""
+
+
+def facts_of(runtime: Runtime, slug: str) -> ModelFacts:
+    """What is known there of a model; where that is nothing, one at a time is enough."""
+    unknown = ModelFacts(slug, at_once=1, is_batched=False, is_reproducible=False, reason="It is not loaded.", rows={})
+    return next((facts for facts in runtime.facts() if facts.slug == slug), unknown)

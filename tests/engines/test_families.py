@@ -61,6 +61,16 @@ def test_a_model_of_the_family_may_be_shared(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_the_size_at_which_the_knee_was_measured_is_told(family):
+    engine, source = family_engine(family)
+    side = 1024 if family in ("flux", "z-image") else 64
+
+    pixels = {facts.slug: facts.pixels for facts in engine.facts()}
+
+    assert pixels[source.slug] == side**2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_generations_at_once_share_their_forwards_and_are_what_they_are_alone(family, monkeypatch):
     engine, source = family_engine(family)
     requests = make_requests(family)

@@ -79,6 +79,15 @@ def test_a_message_waits_while_all_devices_are_busy_or_dead(broker, model):
     assert housekeeping.redispatch_to_idle() == 0
 
 
+def test_a_device_that_runs_a_large_picture_has_fewer_places_free(broker, model):
+    for _ in range(5):
+        make_backed_off()
+    device = factories.make_device(slots=24, facts={model.slug: {"at_once": 4, "pixels": 256 * 256}})
+    factories.make_generation(width=512, height=256).claim(device=device, dispatch_no=0)
+
+    assert housekeeping.redispatch_to_idle() == 2
+
+
 def test_a_device_that_keeps_its_places_free_for_one_alone_is_busy(broker, model):
     make_backed_off()
     factories.make_generation(runs_alone=True).claim(device=factories.make_device(slots=4), dispatch_no=0)

@@ -6,6 +6,7 @@ import pytest
 
 from generation.worker import Worker
 from tests import factories
+from tests.engines.models import make_request
 from tests.fakes import ScriptedRuntime
 
 pytestmark = pytest.mark.django_db
@@ -22,14 +23,14 @@ def worker(model):
 class Taker(Thread):
     """Takes a place, and holds it until it is told to leave."""
 
-    def __init__(self, worker: Worker, model, *, alone: bool = False) -> None:
+    def __init__(self, worker: Worker, model, *, takes: int = 1, alone: bool = False) -> None:
         super().__init__(daemon=True)
-        self.worker, self.model, self.alone = worker, model, alone
+        self.worker, self.model, self.takes, self.alone = worker, model, takes, alone
         self.has_it, self.may_leave = Event(), Event()
         self.start()
 
     def run(self) -> None:
-        with self.worker.places.place(self.model, alone=self.alone) as self.give_up:
+        with self.worker.places.place(self.model, takes=self.takes, alone=self.alone) as self.give_up:
             self.has_it.set()
             self.may_leave.wait(10)
 
@@ -44,6 +45,37 @@ def test_others_join_as_long_as_there_is_room(worker, model):
     assert all(taker.has_it.wait(10) for taker in takers)
     for taker in takers:
         taker.leave()
+
+
+def test_who_finds_a_place_free_takes_as_many_as_it_needs_and_gives_them_all_back(worker, model):
+    takers = [Taker(worker, model, takes=3) for _ in range(2)]
+    joined = [taker.has_it.wait(10) for taker in takers]
+    late = [Taker(worker, model) for _ in range(3)]
+    joined_meanwhile = [taker.has_it.wait(0.05) for taker in late]
+
+    takers[0].leave()
+
+    assert joined == [True, True] and not any(joined_meanwhile)
+    assert late[0].has_it.wait(10)
+    for taker in (takers[1], *late):
+        taker.leave()
+    assert worker.places._taken[model.slug] == 0
+
+
+def test_a_large_picture_takes_the_places_of_several(worker, model):
+    worker.runtime.usual_pixels = 512 * 512
+    sizes = [{}, {"width": 1024}, {"width": 1024, "height": 768}, {"num_images": 2}, {"width": 256}, {"height": 2048}]
+
+    taken = [
+        worker.places_of(make_request(**{"width": 512, "height": 512, "model": model.model_source} | size))
+        for size in sizes
+    ]
+
+    assert taken == [1, 2, 3, 2, 1, 3]  # of four at once never all
+
+
+def test_who_finds_no_size_noted_takes_one_place(worker, model):
+    assert worker.places_of(make_request(width=2048, height=2048, model=model.model_source)) == 1
 
 
 def test_who_has_waited_longer_comes_first(worker, model):

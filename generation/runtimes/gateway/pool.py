@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from threading import Condition, Event, Thread
 
 from generation.engines.errors import EngineError, ModelUnavailable
-from generation.engines.types import ModelSource
-from generation.runtimes.base import Runtime
+from generation.engines.types import ImageRequest, ModelSource
+from generation.runtimes.base import Runtime, facts_of
 from generation.runtimes.errors import ServerUnavailable
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Fault:
 
 @dataclass(eq=False)
 class Member:
-    """A server of the pool. `in_flight` generations of this process are with it now."""
+    """A server of the pool. Generations of this process that take `in_flight` places are with it now."""
 
     name: str
     runtime: Runtime
@@ -50,7 +50,11 @@ class Member:
 
     def at_once(self, model: ModelSource) -> int:
         """How many generations of the model it works on at a time."""
-        return next((facts.at_once for facts in self.runtime.facts() if facts.slug == model.slug), 1)
+        return facts_of(self.runtime, model.slug).at_once
+
+    def places_of(self, request: ImageRequest) -> int:
+        """How many of these one counts for."""
+        return facts_of(self.runtime, request.model.slug).places_of(request)
 
 
 class Pool:
@@ -88,26 +92,26 @@ class Pool:
     @contextmanager
     def lend(
         self,
-        model: ModelSource,
+        request: ImageRequest,
         *,
         besides: Collection[Member],
         patience_seconds: float,
         while_waiting: Callable[[], None],
         cause: ServerUnavailable | None = None,
     ) -> Iterator[tuple[Member, Callable[[], None]]]:
-        """The member that has least to do of those that have the model, `besides` some; waits while all are busy.
+        """The member that has least to do of those that have its model, `besides` some; waits while all are busy.
 
         Raises the model's fault if no member can have it, and ServerUnavailable, which is `cause` if there is one, if
         none has been well for `patience_seconds`, or none is left. What `while_waiting`, called all the while, raises
         ends the wait. The member is lent for the block, or until what comes with it is called.
         """
         nobody = cause or ServerUnavailable("None of the servers answers. Look after them; it is tried again.")
-        member = self._wait_for(model, besides, patience_seconds, while_waiting, nobody)
-        held = [member]
+        member, takes = self._wait_for(request, besides, patience_seconds, while_waiting, nobody)
+        held = [takes]
         try:
-            yield member, lambda: self._give_back(held)
+            yield member, lambda: self._give_back(member, held)
         finally:
-            self._give_back(held)
+            self._give_back(member, held)
 
     def note_failure(self, member: Member, error: EngineError) -> None:
         """It did not answer, or went away: it gets nothing until a check finds it well."""
@@ -134,12 +138,13 @@ class Pool:
 
     def _wait_for(
         self,
-        model: ModelSource,
+        request: ImageRequest,
         besides: Collection[Member],
         patience_seconds: float,
         while_waiting: Callable[[], None],
         nobody: ServerUnavailable,
-    ) -> Member:
+    ) -> tuple[Member, int]:
+        model = request.model
         gives_up_at = time.monotonic() + patience_seconds
         if all(member in besides for member in self.members):
             raise nobody
@@ -148,7 +153,7 @@ class Pool:
                 is_coming = self._bring(model)
                 able = [member for member in self.well() if member.has(model) and member not in besides]
                 if free := [member for member in able if self._has_room(member, model)]:
-                    return self._take(free, model)
+                    return self._take(free, request)
                 if error := self.fault_of(model):
                     raise error
                 if able or is_coming:
@@ -158,22 +163,23 @@ class Pool:
                 self._changed.wait(AIR_SECONDS)
             while_waiting()
 
-    def _give_back(self, held: list[Member]) -> None:
+    def _give_back(self, member: Member, held: list[int]) -> None:
         """Once."""
         with self._changed:
             while held:
-                held.pop().in_flight -= 1
+                member.in_flight -= held.pop()
             self._changed.notify_all()
 
     def _has_room(self, member: Member, model: ModelSource) -> bool:
         return member.busy_until <= time.monotonic() and member.in_flight < member.at_once(model)
 
-    def _take(self, free: list[Member], model: ModelSource) -> Member:
-        """Who has least to do for what it can; among equals, who was asked longest ago."""
-        member = min(free, key=lambda one: (one.in_flight / one.at_once(model), one.lent_at))
-        member.in_flight += 1
+    def _take(self, free: list[Member], request: ImageRequest) -> tuple[Member, int]:
+        """Who has least to do for what it can; among equals, who was asked longest ago. And what it took there."""
+        member = min(free, key=lambda one: (one.in_flight / one.at_once(request.model), one.lent_at))
+        takes = member.places_of(request)
+        member.in_flight += takes
         member.lent_at = time.monotonic()
-        return member
+        return member, takes
 
     def _bring(self, model: ModelSource) -> bool:
         """Begin to load the model where it is not; whether it is on its way to somebody. Holds the condition."""

@@ -101,7 +101,7 @@ class GatewayRuntime:
         cause: ServerUnavailable | None = None
         while True:
             with self._pool.lend(
-                request.model,
+                request,
                 besides=lost,
                 patience_seconds=self._patience_seconds,
                 while_waiting=step.wait,

@@ -125,25 +125,41 @@ def test_a_server_that_has_taken_a_last_step_has_room_while_it_decodes(calls):
     gateway.close()
 
 
-def test_who_does_more_at_once_gets_more(calls):
-    small, large = Server(at_once=1), Server(at_once=3)
-    gateway = GatewayRuntime({"small": small, "large": large}, check_seconds=3600)
+def draw_on(servers, sizes, *, calls):
+    """Draw on servers that are all held until the last one has begun; the widths that each has drawn."""
+    gateway = GatewayRuntime({str(place): server for place, server in enumerate(servers)}, check_seconds=3600)
     load_everywhere(gateway)
-    small.arrivals = large.arrivals
-    for server in (small, large):
+    arrivals = servers[0].arrivals
+    for server in servers:
+        server.arrivals = arrivals
         server.gate.clear()
     started = []
-    for _ in range(4):
-        started.append(calls.submit(draw, gateway))
-        assert large.arrivals.acquire(timeout=PATIENCE_SECONDS)
-
-    for server in (small, large):
+    for size in sizes:
+        started.append(calls.submit(draw, gateway, width=size, height=size))
+        assert arrivals.acquire(timeout=PATIENCE_SECONDS)
+    for server in servers:
         server.gate.set()
     for call in started:
         call.result()
-
-    assert (len(small.requests), len(large.requests)) == (1, 3)
+    assert [member.in_flight for member in gateway._pool.members] == [0 for _ in servers]
     gateway.close()
+    return [[request.width for request in server.requests] for server in servers]
+
+
+def test_who_does_more_at_once_gets_more(calls):
+    small, large = draw_on([Server(at_once=1), Server(at_once=3)], [256] * 4, calls=calls)
+
+    assert (len(small), len(large)) == (1, 3)
+
+
+def test_a_large_picture_counts_for_several(calls):
+    servers = [Server(at_once=2), Server(at_once=3)]
+    for server in servers:
+        server.usual_pixels = 256 * 256
+
+    drawn = draw_on(servers, [256, 512, 256, 256], calls=calls)
+
+    assert drawn == [[256, 256], [512, 256]]
 
 
 def test_all_servers_together_are_one_device(gateway):
