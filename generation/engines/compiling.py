@@ -10,6 +10,7 @@ import logging
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,6 +49,7 @@ class Compiler:
         self._wanted: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._ready: dict[Any, dict[int, Recording]] = {}
         self._asked: set[Any] = set()  # what is being compiled, and what will not be again
+        self._loaded: dict[Path, tuple[weakref.ref[torch.nn.Module], Callable[..., Any]]] = {}
         self._epoch = 0
         self._is_at_rest = threading.Event()  # nothing is being built
         self._is_at_rest.set()
@@ -124,9 +126,7 @@ class Compiler:
         file = packages.path_of(job.call, device=self._device, folder=self._folder)
         if not file.exists():
             self._build(job.call, file=file)
-        recordings = self._record(
-            job, packages.load(file, function=job.call.layout.callee.function, device=self._device)
-        )
+        recordings = self._record(job, self._load(file, job.call.layout.callee.function))
         if job.epoch == self._epoch:
             self._ready[_kind(job.call)] = recordings
 
@@ -142,17 +142,28 @@ class Compiler:
             self._is_at_rest.set()
         logger.info("Compiled %s in %.0f s.", call.shape, time.perf_counter() - started)
 
+    def _load(self, file: Path, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The compiled function; once for each module, for what was loaded stays in memory."""
+        module = packages.module_of(function)
+        of, package = self._loaded.get(file, (None, None))
+        if package is None or of is None or of() is not module:
+            package = packages.load(file, function=function, device=self._device)
+            self._loaded[file] = weakref.ref(module), package
+        return package
+
     def _record(self, job: _Job, function: Callable[..., Any]) -> dict[int, Recording]:
         """Recordings of the compiled forward for each number of rows, compared with the eager one first."""
         torch.cuda.synchronize(self._device)  # the rows were made on another stream
         probe = Probe(job.call, least_rows=min(job.counts))
-        recordings = {}
+        recordings, errors = {}, []
         for count in job.counts:
             call = probe.call(count).to(function)
-            if not (error := probe.error_of(call)) <= probe.tolerated_error:
-                raise RuntimeError(f"compiled, its output for {count} rows differs by {error:.1e}")
+            errors.append(probe.error_of(call))
+            if not errors[-1] <= probe.tolerated_error:
+                raise RuntimeError(f"compiled, its output for {count} rows differs by {errors[-1]:.1e}")
             recordings[count] = record(call, device=self._device, pool=job.pool)
-        logger.info("Recorded %s rows of %s, compiled.", ", ".join(map(str, job.counts)), job.call.shape)
+        counts = ", ".join(map(str, job.counts))
+        logger.info("Recorded %s rows of %s, compiled: %.1e off at most.", counts, job.call.shape, max(errors))
         return recordings
 
 

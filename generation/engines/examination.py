@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 
 from generation.engines.batching import Batcher
 from generation.engines.equivalence import Verdict, judge
-from generation.engines.errors import OutOfMemory
+from generation.engines.errors import DeviceLost
 from generation.engines.forwards import Forwards
 from generation.engines.loaded_model import LoadedModel
 from generation.engines.notebook import Notebook
@@ -24,6 +25,7 @@ from generation.engines.types import ModelSource
 logger = logging.getLogger(__name__)
 
 STEPS = 4
+SHORT = "There was no memory for the rows of two generations in one forward; it is examined again at the next start."
 
 
 def identify(source: ModelSource, *, folder: Path, compiles: bool) -> str:
@@ -47,18 +49,26 @@ def examine(model: LoadedModel, *, batcher: Batcher, forwards: Forwards, noteboo
             _call_at(model, batcher=batcher, prompt="an old harbour", at_step=2),
         )
         model.verdict = batcher.run_alone(lambda: judge(calls, run=forwards))
-        fitting = model.knees.most_in_memory(calls[0])
-        if fitting is not None and fitting < sum(call.count for call in calls):
-            raise OutOfMemory("There is no memory for the rows of two generations in one forward.")
+        had_memory = True
         if model.verdict.can_share:
-            batcher.run_alone(lambda: model.knees.measure(calls[0], seconds_of=forwards.seconds_of))
+            had_memory = batcher.run_alone(lambda: model.knees.measure(calls[0], seconds_of=forwards.seconds_of))
+            fitting = model.knees.most_in_memory(calls[0])
+            if fitting is not None and fitting < sum(call.count for call in calls):
+                # The forwards that were to be compared were made in parts. So are those of generations, for now.
+                model.verdict = replace(model.verdict, reproducible_in=None, reason=SHORT)
+                had_memory = False
+    except DeviceLost:
+        raise
     except Exception as error:  # a model that cannot even be examined may still work alone, and is tried again
         logger.warning("%s runs unbatched, as its examination failed.", model.source.slug, exc_info=True)
         model.verdict = Verdict(False, reason=f"Its examination failed: {type(error).__name__}: {error}")
         return
     if not model.verdict.can_share:
         logger.warning("%s runs unbatched: %s", model.source.slug, model.verdict.reason)
-    notebook.put(name, model.verdict.as_json())
+    if had_memory:
+        notebook.put(name, model.verdict.as_json())
+    else:
+        logger.warning("%s is examined again at the next start: memory was short.", model.source.slug)
 
 
 class _Seen(Exception):

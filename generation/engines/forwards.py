@@ -14,11 +14,13 @@ from generation.engines import rows
 from generation.engines.callee import Company
 from generation.engines.compiling import Compiler
 from generation.engines.graphs import BUCKETS, Graphs
+from generation.engines.recording import while_nothing_is_recorded
 from generation.engines.rows import Call
 
 logger = logging.getLogger(__name__)
 
 UNMEASURED_ROWS = BUCKETS[-1]
+ROOM_SECONDS = 60  # what had room for no longer than this has too little
 TIMES_MEASURED = {"cuda": 3, "cpu": 1}  # the best counts: whatever else a machine does only makes it slower
 
 
@@ -34,6 +36,7 @@ class Forwards:
         self._device = device
         self._compiler = compiler
         self._graphs = Graphs(device, compiler=compiler) if device.type == "cuda" else None
+        self._made_room_at = float("-inf")
 
     def most_rows(self, call: Call) -> int:
         """How many rows should share a forward with those of this call."""
@@ -49,10 +52,18 @@ class Forwards:
             try:
                 return self._in_parts(call, fitting)
             except Exception as error:
-                if not devices.is_out_of_memory(error) or (has_made_room and not self._find_room(call, fitting)):
+                if not devices.is_out_of_memory(error):
                     raise
+                # Graphs that are recorded again at once would have to make way at every step.
+                is_too_little = has_made_room or time.monotonic() - self._made_room_at < ROOM_SECONDS
+                has_found_room = is_too_little and self._find_room(call, fitting)
+                if has_made_room and not has_found_room:
+                    raise
+                if not has_found_room:
+                    logger.warning("Out of memory: CUDA graphs make way for %s.", call.shape)
             self.free_memory()
             has_made_room = True
+            self._made_room_at = time.monotonic()
 
     def forget(self, callees: Collection[str]) -> None:
         """Free what is kept for callees of these names."""
@@ -63,16 +74,20 @@ class Forwards:
         """Free what can be made again."""
         if self._graphs is not None:
             self._graphs.forget_all()
-        devices.free_memory(self._device)
+        with while_nothing_is_recorded:
+            devices.free_memory(self._device)
 
     def seconds_of(self, call: Call) -> float:
         """How long the forward takes once it is warm. Raises MemoryError where it does not fit."""
-        for _ in range(2):
-            if (seconds := self._try_seconds_of(call)) is not None:
-                return seconds
-            self._stop_compiling()
-            self.free_memory()  # the error, which kept what the forward had made, is gone by now
-        raise MemoryError
+        if (seconds := self._try_seconds_of(call)) is not None:
+            return seconds
+        self.free_memory()  # the error, which kept what the forward had made, is gone by now
+        if (seconds := self._try_seconds_of(call)) is None and self._stop_compiling():
+            self.free_memory()
+            seconds = self._try_seconds_of(call)
+        if seconds is None:
+            raise MemoryError
+        return seconds
 
     def _whole(self, call: Call) -> Any:
         """The output of a call that was not taken apart."""

@@ -21,8 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -41,6 +42,10 @@ MOST_ROWS = 32
 BUILDING = "building-"  # what folders are called in which packages are made
 MOST_DEATHS = 2  # of processes that loaded a package: a first one may have been killed for another reason
 SPARE_BYTES = 4 * 2**30  # what a forward and its compilation take beside the weights
+
+# All that this process has loaded, for ever: CUDA graphs go on replaying their kernels, which PyTorch from 2.13 on
+# unloads with a package that nobody refers to. https://github.com/pytorch/pytorch/pull/184860
+_loaded: list[Callable[..., Any]] = []
 
 SETTINGS = {
     "aot_inductor.package_constants_in_so": False,
@@ -128,7 +133,17 @@ def load(file: Path, *, function: Callable[..., Any], device: torch.device) -> C
         own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         weights = {name: own[name] for name in package.get_constant_fqns()}
         package.load_constants(weights, check_full_update=True, user_managed=True)
+    _loaded.append(package)
+    # A package holds on to each weight. https://github.com/pytorch/pytorch/pull/194480
+    weakref.finalize(module, _free, [weight.untyped_storage() for weight in weights.values()]).atexit = False
     return package
+
+
+def _free(storages: Sequence[torch.UntypedStorage]) -> None:
+    """Give their memory back, whoever refers to them; on a CPU there may be pages of a file, which have none."""
+    for storage in storages:
+        if storage.resizable():
+            storage.resize_(0)
 
 
 def _is_damaged(package: Path) -> bool:
@@ -136,10 +151,10 @@ def _is_damaged(package: Path) -> bool:
     try:
         with zipfile.ZipFile(package) as archive:
             return archive.testzip() is not None
-    except zipfile.BadZipFile:
-        return True
     except OSError:
         return False
+    except Exception:  # whatever Python makes of garbage in an archive's list of files
+        return True
 
 
 @contextmanager

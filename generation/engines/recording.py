@@ -12,7 +12,8 @@ from torch.utils import _pytree as pytree
 
 from generation.engines.rows import Call
 
-_one_at_a_time = threading.Lock()
+# While anything is being recorded PyTorch gives no memory back, whoever asks for that.
+while_nothing_is_recorded = threading.Lock()
 
 
 class Pool:
@@ -64,7 +65,7 @@ def record(call: Call, *, device: torch.device, pool: Pool) -> Recording:
         # The stream is set out here as well, because PyTorch's capture leaves it set when it fails. Other threads go on
         # launching and allocating meanwhile, which only the thread-local mode tolerates.
         with (
-            _one_at_a_time,
+            while_nothing_is_recorded,
             torch.cuda.stream(stream),
             torch.cuda.graph(graph, pool=pool.handle, stream=stream, capture_error_mode="thread_local"),
         ):

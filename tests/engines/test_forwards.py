@@ -157,6 +157,27 @@ def test_where_memory_ran_out_the_number_is_remembered(forwards, knees):
     assert knees.of(call) == 2
 
 
+def test_room_that_was_taken_again_at_once_is_not_made_again(forwards, knees):
+    first, second = Narrow(2), Narrow(2)
+    forwards(take_apart(callee_of(first, limits=knees), sample(4), 0.0))
+
+    forwards(take_apart(callee_of(second, name="second", limits=knees), sample(4), 0.0))
+
+    assert (first.counts, second.counts) == ([4, 4, 2, 2], [4, 2, 2])
+
+
+def test_where_nothing_else_helps_room_is_made_as_often_as_it_takes(forwards, knees, monkeypatch):
+    denoiser = Narrow(0)
+    monkeypatch.setattr(forwards, "free_memory", lambda: setattr(denoiser, "most", 1))
+    call = take_apart(callee_of(denoiser, limits=knees), sample(1), 0.0)
+    forwards(call)
+    denoiser.most = 0
+
+    forwards(call)
+
+    assert denoiser.counts == [1, 1, 1, 1]
+
+
 def test_where_memory_does_not_suffice_for_one_row_the_error_comes_out(forwards, knees):
     narrow = Narrow(0)
 

@@ -1,12 +1,15 @@
 """Forwards compiled ahead of time: the same answers for any number of rows, with the module's own weights."""
 
+import copy
 import fcntl
+import gc
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 
 import pytest
 import torch
@@ -90,6 +93,25 @@ def test_a_package_is_near_enough_to_the_module_to_be_used(unet, package):
         ]
 
     assert max(errors) <= probe.tolerated_error
+
+
+def test_a_package_that_was_loaded_stays_for_the_graphs_that_replay_its_kernels(unet, package):
+    compiled = weakref.ref(packages.load(package, function=unet, device=CPU))
+
+    gc.collect()
+
+    assert compiled() is not None
+
+
+def test_the_weights_that_a_package_computes_with_go_with_their_module(unet, package):
+    other = copy.deepcopy(unet)  # whose weights are no pages of a file
+    weight = other.conv_in.weight.untyped_storage()
+    packages.load(package, function=other, device=CPU)
+
+    del other
+    gc.collect()
+
+    assert weight.nbytes() == 0
 
 
 def test_a_package_that_was_damaged_is_removed(unet, package, tmp_path):
