@@ -22,6 +22,7 @@ def test_1_a_web_process_killed_between_commit_and_message_loses_nothing(cluster
 
     with pytest.raises(httpx.HTTPError):
         cluster.submit()
+    cluster.wait_for_end("web")  # its connections go a moment before it does
 
     (identity,) = cluster.ask("[str(pk) for pk in Generation.objects.order_by('-id').values_list('pk', flat=True)[:1]]")
     assert cluster.ask("Generation.objects.count()") == before + 1
@@ -156,6 +157,7 @@ def test_without_a_housekeeper_the_workers_stand_in_for_it(cluster):
 
     with pytest.raises(httpx.HTTPError):
         cluster.submit()
+    cluster.wait_for_end("web")  # its connections go a moment before it does
     (identity,) = cluster.ask("[str(pk) for pk in Generation.objects.order_by('-id').values_list('pk', flat=True)[:1]]")
     cluster.start("web")
     cluster.until(cluster.web_is_ready)
