@@ -48,6 +48,7 @@ def examine(model: LoadedModel, *, batcher: Batcher, forwards: Forwards, noteboo
             _call_at(model, batcher=batcher, prompt="a red apple", at_step=1),
             _call_at(model, batcher=batcher, prompt="an old harbour", at_step=2),
         )
+        model.knees.forget_shortage(calls[0])  # it may be over
         model.verdict = batcher.run_alone(lambda: judge(calls, run=forwards))
         had_memory = True
         if model.verdict.can_share:

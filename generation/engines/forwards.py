@@ -27,9 +27,9 @@ TIMES_MEASURED = {"cuda": 3, "cpu": 1}  # the best counts: whatever else a machi
 class Forwards:
     """Runs merged calls in the batcher's thread.
 
-    Where the memory does not suffice, graphs make room, then what is being compiled, and the forward is repeated; then
-    the rows are halved, and the knee is lower from then on. What cannot be halved is repeated if its model can save
-    memory.
+    Where the memory does not suffice, graphs make room and the forward is repeated. If that does not help, or has not
+    for long, what is being compiled gives way; then the rows are halved, and the knee is lower for a while. What cannot
+    be halved is repeated if its model can save memory.
     """
 
     def __init__(self, device: torch.device, *, compiler: Compiler | None = None) -> None:
@@ -60,7 +60,7 @@ class Forwards:
                 if has_made_room and not has_found_room:
                     raise
                 if not has_found_room:
-                    logger.warning("Out of memory: CUDA graphs make way for %s.", call.shape)
+                    logger.warning("Out of memory: what can be made again makes way for %s.", call.shape)
             self.free_memory()
             has_made_room = True
             self._made_room_at = time.monotonic()

@@ -89,6 +89,11 @@ class Knees:
         """Note that the memory does not hold more than this now."""
         self._notebook.put(f"{_FITS}{call.shape}", {"rows": max(1, count), "at": time.time()})
 
+    def forget_shortage(self, call: Call) -> None:
+        """Forget that memory ran out for calls like this one."""
+        if self._fitting(call.shape) is not None:
+            self._notebook.put(f"{_FITS}{call.shape}", None)
+
     def _measured(self, shape: str) -> int | None:
         return _number(self._notebook.get(f"{_KNEE}{shape}"))
 

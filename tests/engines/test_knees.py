@@ -140,6 +140,15 @@ def test_a_knee_is_never_below_one(knees, call):
     assert knees.of(call) == 1
 
 
+def test_a_shortage_can_be_forgotten(knees, call):
+    knees.lower(call, 2)
+
+    knees.forget_shortage(call)
+
+    assert knees.most_in_memory(call) is None
+    assert knees.all_of("model") == {}
+
+
 def test_the_knees_of_a_model_are_told_by_part_and_shape(knees, call):
     knees.lower(call, 8)
     knees.lower(take_apart(callee_of(Denoiser(), name="model2 unet"), sample(), 0.0), 4)
