@@ -45,7 +45,7 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         devices = self.alive().serving(model).exclude(pk__in=alone.values("pk"))
         by_pk = {device.pk: device for device in devices}
         size = ("model__slug", "num_images", "width", "height")
-        running = devices.filter(attempts__outcome=Outcome.RUNNING)
+        running = self.model.objects.filter(pk__in=by_pk, attempts__outcome=Outcome.RUNNING)
         busy = Counter[int]()
         for pk, slug, *factors in running.values_list("pk", *(f"attempts__generation__{name}" for name in size)):
             busy[pk] += by_pk[pk].places_of(slug, prod(factors))

@@ -88,6 +88,16 @@ def test_a_device_that_runs_a_large_picture_has_fewer_places_free(broker, model)
     assert housekeeping.redispatch_to_idle() == 2
 
 
+def test_each_of_the_same_size_counts(broker, model):
+    for _ in range(5):
+        make_backed_off()
+    device = factories.make_device(slots=4)
+    for _ in range(3):
+        factories.make_generation().claim(device=device, dispatch_no=0)
+
+    assert housekeeping.redispatch_to_idle() == 1
+
+
 def test_a_device_that_keeps_its_places_free_for_one_alone_is_busy(broker, model):
     make_backed_off()
     factories.make_generation(runs_alone=True).claim(device=factories.make_device(slots=4), dispatch_no=0)
