@@ -25,7 +25,7 @@ class Seconds:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How fast a model's line moves: the slots that serve it, and the lengths of its latest runs in seconds.
+    """How fast a model's line moves: the slots for runs like its latest ones, and the lengths of these in seconds.
 
     `per_work` is the time of a unit of `work`, for generations differ in size.
     """
@@ -75,16 +75,23 @@ def remembered(ask: Callable[[int], T], model_id: int, *, for_seconds: float) ->
 
 def measure(model_id: int) -> Pace | None:
     """The pace by the latest attempts: by their ids, so that it is the same quick look however many there are."""
-    latest = Attempt.objects.select_related("generation__model").order_by("-id")
+    latest = Attempt.objects.select_related("generation__model", "device").order_by("-id")
     latest = latest.defer("error_detail", "generation__prompt", "generation__negative_prompt")[:RECENT]
     whole = [run for run in latest if run.outcome == Outcome.SUCCEEDED and run.resumed_from_step is None]
     runs = [run for run in whole if run.generation.model_id == model_id]
     slots = Device.objects.slots_for(runs[0].generation.model) if runs else 0
     if slots == 0:
         return None
+    slots = max(1, round(slots / mean(places_of(run) for run in runs)))
     lengths = [run.length.total_seconds() for run in runs]
     per_work = sorted(seconds / work_of(run.generation) for seconds, run in zip(lengths, runs, strict=True))
     return Pace(slots, mean(lengths), pstdev(lengths), Seconds(quantile(per_work, 0.5), quantile(per_work, 0.9)))
+
+
+def places_of(run: Attempt) -> int:
+    """How many places of its device a run took."""
+    size = run.generation.num_images * run.generation.width * run.generation.height
+    return run.device.places_of(run.generation.model.slug, size) if run.device is not None else 1
 
 
 def quantile(ascending: Sequence[float], share: float) -> float:

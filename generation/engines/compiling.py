@@ -127,8 +127,9 @@ class Compiler:
         if not file.exists():
             self._build(job.call, file=file)
         recordings = self._record(job, self._load(file, job.call.layout.callee.function))
-        if job.epoch == self._epoch:
-            self._ready[_kind(job.call)] = recordings
+        self._ready[_kind(job.call)] = recordings
+        if job.epoch != self._epoch:  # asked after that, for it may be forgotten at any time
+            self._ready.pop(_kind(job.call), None)
 
     def _build(self, call: Call, *, file: Path) -> None:
         started = time.perf_counter()

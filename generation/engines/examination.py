@@ -5,17 +5,18 @@ from __future__ import annotations
 import copy
 import hashlib
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
 
+from generation.engines import device as devices
 from generation.engines.batching import Batcher
 from generation.engines.equivalence import Verdict, judge
 from generation.engines.errors import DeviceLost
 from generation.engines.forwards import Forwards
+from generation.engines.knees import DOUBLINGS
 from generation.engines.loaded_model import LoadedModel
 from generation.engines.notebook import Notebook
 from generation.engines.rows import Call, Disassembler
@@ -50,26 +51,36 @@ def examine(model: LoadedModel, *, batcher: Batcher, forwards: Forwards, noteboo
         )
         model.knees.forget_shortage(calls[0])  # it may be over
         model.verdict = batcher.run_alone(lambda: judge(calls, run=forwards))
-        had_memory = True
         if model.verdict.can_share:
-            had_memory = batcher.run_alone(lambda: model.knees.measure(calls[0], seconds_of=forwards.seconds_of))
-            fitting = model.knees.most_in_memory(calls[0])
-            if fitting is not None and fitting < sum(call.count for call in calls):
-                # The forwards that were to be compared were made in parts. So are those of generations, for now.
-                model.verdict = replace(model.verdict, reproducible_in=None, reason=SHORT)
-                had_memory = False
-    except DeviceLost:
-        raise
+            batcher.run_alone(lambda: model.knees.measure(calls[0], seconds_of=forwards.seconds_of))
+        is_short = model.verdict.can_share and _fitting(model, calls[0]) < _most_compared(calls)
+        if is_short:  # the forwards that were to be compared were made in parts, which proves nothing
+            single = (calls[0].part(0, 1), calls[1].part(0, 1))
+            verdict = batcher.run_alone(lambda: judge(single, run=forwards))
+            can_share = verdict.can_share and _fitting(model, calls[0]) > 1
+            reason = SHORT if verdict.can_share else verdict.reason
+            model.verdict = Verdict(can_share, reason=reason, rows=calls[0].count)
     except Exception as error:  # a model that cannot even be examined may still work alone, and is tried again
+        fault = devices.fault(error, device=model.device)
+        if isinstance(fault or error, DeviceLost):
+            raise fault or error from error
         logger.warning("%s runs unbatched, as its examination failed.", model.source.slug, exc_info=True)
         model.verdict = Verdict(False, reason=f"Its examination failed: {type(error).__name__}: {error}")
         return
     if not model.verdict.can_share:
         logger.warning("%s runs unbatched: %s", model.source.slug, model.verdict.reason)
-    if had_memory:
+    if not is_short:
         notebook.put(name, model.verdict.as_json())
-    else:
-        logger.warning("%s is examined again at the next start: memory was short.", model.source.slug)
+
+
+def _most_compared(calls: tuple[Call, Call]) -> int:
+    """How many rows the largest forward of an examination has."""
+    return max(calls[0].count + calls[1].count, calls[0].layout.callee.fixed_count)
+
+
+def _fitting(model: LoadedModel, call: Call) -> int:
+    """How many rows of the call memory holds, as far as it has run out."""
+    return model.knees.most_in_memory(call) or DOUBLINGS[-1]
 
 
 class _Seen(Exception):

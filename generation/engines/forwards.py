@@ -57,9 +57,9 @@ class Forwards:
                 # Graphs that are recorded again at once would have to make way at every step.
                 is_too_little = has_made_room or time.monotonic() - self._made_room_at < ROOM_SECONDS
                 has_found_room = is_too_little and self._find_room(call, fitting)
-                if has_made_room and not has_found_room:
+                if has_made_room and not (has_found_room or call.layout.callee.save_memory()):
                     raise
-                if not has_found_room:
+                if not (has_found_room or has_made_room):
                     logger.warning("Out of memory: what can be made again makes way for %s.", call.shape)
             self.free_memory()
             has_made_room = True
@@ -107,14 +107,14 @@ class Forwards:
         return True
 
     def _find_room(self, call: Call, fitting: int) -> bool:
-        """Whether the call is worth another try."""
+        """Whether something gave way, or fewer rows will do."""
         if self._stop_compiling():
             return True
-        if call.layout.company is Company.ANY and fitting > 1:
-            logger.warning("Out of memory: from now on %s rows of %s share a forward.", fitting // 2, call.shape)
-            call.layout.callee.limits.lower(call, fitting // 2)
-            return True
-        return call.layout.callee.save_memory()
+        if call.layout.company is not Company.ANY or fitting == 1:
+            return False
+        logger.warning("Out of memory: from now on %s rows of %s share a forward.", fitting // 2, call.shape)
+        call.layout.callee.limits.lower(call, fitting // 2)
+        return True
 
     def _try_seconds_of(self, call: Call) -> float | None:
         try:

@@ -56,18 +56,19 @@ class Knees:
         """The latents in a row of the shape that was measured of the part of this name; 0 if none was."""
         return _number(self._notebook.get(f"{_USUAL}{name}")) or 0
 
-    def measure(self, call: Call, *, seconds_of: Callable[[Call], float]) -> bool:
+    def measure(self, call: Call, *, seconds_of: Callable[[Call], float]) -> None:
         """Find the knee by trying; `seconds_of` runs a call and returns how long it took, or raises MemoryError.
 
-        False if that ended it, so that there may be another knee once there is more memory.
+        What did not fit is taken for the knee, and its half for what fits for now: that may change, the knee stays.
         """
         row = call.part(0, 1)
-        best, per_row, spent, is_short = 1, float("inf"), 0.0, False
+        best, per_row, spent = 1, float("inf"), 0.0
         for count in DOUBLINGS:
             try:
                 seconds = seconds_of(row.padded(count))
             except MemoryError:
-                is_short = True
+                self.lower(call, count // 2)
+                best = count
                 break
             if seconds / count > per_row * (1 - LEAST_GAIN):
                 break
@@ -79,7 +80,6 @@ class Knees:
         self._notebook.put(f"{_KNEE}{call.shape}", best)
         self._notebook.put(f"{_ENOUGH}{call.layout.callee.name}", best * _latents_of(call))
         self._notebook.put(f"{_USUAL}{call.layout.callee.name}", _latents_of(call))
-        return not is_short
 
     def most_in_memory(self, call: Call) -> int | None:
         """What fitted after memory had run out; a call is not split for the knee, so its bits do not depend on it."""

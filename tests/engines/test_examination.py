@@ -14,14 +14,17 @@ def notes_in(folder) -> str:
     return "".join(file.read_text() for file in folder.iterdir())
 
 
-def test_where_memory_does_not_hold_two_generations_nothing_is_reproducible_until_the_next_start(monkeypatch, tmp_path):
-    monkeypatch.setattr(Knees, "most_in_memory", lambda self, call: 1)
+@pytest.mark.parametrize(("fitting", "is_batched"), [(1, False), (2, True)])
+def test_where_memory_does_not_hold_two_generations_single_rows_are_compared(
+    monkeypatch, tmp_path, fitting, is_batched
+):
+    monkeypatch.setattr(Knees, "most_in_memory", lambda self, call: fitting)
     engine = Engine("cpu", folder=tmp_path)
 
     engine.load(SHIPPED)
 
     (facts,) = engine.facts()
-    assert facts.is_batched and not facts.is_reproducible
+    assert (facts.is_batched, facts.is_reproducible) == (is_batched, False)
     assert "no memory for the rows of two" in facts.reason
     assert "verdict" not in notes_in(tmp_path)
 
@@ -46,7 +49,7 @@ def test_a_knee_that_memory_has_cut_is_measured_again_at_the_next_start(monkeypa
 
 def test_a_device_that_is_lost_while_a_model_is_examined_is_no_matter_of_the_model(monkeypatch, tmp_path):
     def lose(calls, *, run):
-        raise DeviceLost("an illegal memory access")
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     monkeypatch.setattr(examination, "judge", lose)
 

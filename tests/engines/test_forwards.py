@@ -167,15 +167,16 @@ def test_room_that_was_taken_again_at_once_is_not_made_again(forwards, knees):
 
 
 def test_where_nothing_else_helps_room_is_made_as_often_as_it_takes(forwards, knees, monkeypatch):
-    denoiser = Narrow(0)
+    denoiser, saved = Narrow(0), []
     monkeypatch.setattr(forwards, "free_memory", lambda: setattr(denoiser, "most", 1))
-    call = take_apart(callee_of(denoiser, limits=knees), sample(1), 0.0)
+    call = take_apart(callee_of(denoiser, limits=knees, save_memory=lambda: saved.append(1) or True), sample(1), 0.0)
     forwards(call)
     denoiser.most = 0
 
     forwards(call)
 
     assert denoiser.counts == [1, 1, 1, 1]
+    assert not saved  # which could not be undone
 
 
 def test_where_memory_does_not_suffice_for_one_row_the_error_comes_out(forwards, knees):

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from generation import housekeeping, line, operations, pace
 from generation.lifecycle import Outcome, Status
-from generation.models import Attempt, Generation
+from generation.models import Attempt, Device, Generation
 from generation.models.positions import position_of
 from generation.pace import Pace, Seconds
 from generation.parameters import Wishes
@@ -31,11 +31,11 @@ def in_order() -> list[Generation]:
     return list(Generation.objects.queued().select_related("owner"))
 
 
-def run_lately(model, *, seconds: float, count: int = 1) -> None:
+def run_lately(model, *, seconds: float, count: int = 1, device: Device | None = None) -> None:
     """Succeeded generations of the model's usual size that took so long."""
     for _ in range(count):
         generation = factories.make_generation(model=model, status=Status.SUCCEEDED)
-        attempt = factories.make_attempt(generation=generation, outcome=Outcome.SUCCEEDED)
+        attempt = factories.make_attempt(generation=generation, device=device, outcome=Outcome.SUCCEEDED)
         ended_at = attempt.started_at + timedelta(seconds=seconds)
         Attempt.objects.filter(pk=attempt.pk).update(ended_at=ended_at)
 
@@ -199,6 +199,14 @@ def test_more_slots_shorten_the_wait(user, model):
 def test_a_device_that_takes_fewer_at_once_than_it_has_slots_counts_with_those(user, model):
     factories.make_device(slots=24, facts={model.slug: {"at_once": 2}})
     run_lately(model, seconds=10)
+
+    assert pace.pace_of(model.pk).slots == 2
+
+
+def test_where_runs_took_several_places_fewer_go_side_by_side(user, model):
+    usual = model.default_width * model.default_height // 4
+    device = factories.make_device(slots=24, facts={model.slug: {"at_once": 9, "pixels": usual}})
+    run_lately(model, seconds=10, device=device)
 
     assert pace.pace_of(model.pk).slots == 2
 

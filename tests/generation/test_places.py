@@ -56,7 +56,7 @@ def test_who_finds_a_place_free_takes_as_many_as_it_needs_and_gives_them_all_bac
     takers[0].leave()
 
     assert joined == [True, True] and not any(joined_meanwhile)
-    assert late[0].has_it.wait(10)
+    assert any(taker.has_it.wait(1) for taker in late)
     for taker in (takers[1], *late):
         taker.leave()
     assert worker.places._taken[model.slug] == 0

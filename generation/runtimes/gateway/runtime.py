@@ -74,11 +74,15 @@ class GatewayRuntime:
                 self._pool.note_failure(member, error)
 
     def facts(self) -> tuple[ModelFacts, ...]:
-        """What all servers together do at once; the rest as the first of them tells it."""
+        """What all servers together do at once; the rest as the first of them tells it.
+
+        No size is told: how many places one takes is each server's affair, and the pool counts them there.
+        """
         together: dict[str, ModelFacts] = {}
         for facts in (facts for member in self._pool.well() for facts in member.runtime.facts()):
             known = together.get(facts.slug)
-            together[facts.slug] = replace(known, at_once=known.at_once + facts.at_once) if known else facts
+            at_once = facts.at_once + (known.at_once if known else 0)
+            together[facts.slug] = replace(known or facts, at_once=at_once, pixels=0)
         return tuple(together.values())
 
     def schedulers(self, slug: str) -> tuple[str, ...]:

@@ -162,6 +162,16 @@ def test_a_large_picture_counts_for_several(calls):
     assert drawn == [[256, 256], [512, 256]]
 
 
+def test_servers_that_run_one_large_picture_each_run_one_each(servers, gateway):
+    for server in servers.values():
+        server.at_once, server.usual_pixels = 3, 256 * 256
+
+    (facts,) = gateway.facts()
+
+    assert facts.at_once == 6
+    assert facts.places_of(make_request(width=512, height=512)) == 1
+
+
 def test_all_servers_together_are_one_device(gateway):
     (facts,) = gateway.facts()
 
