@@ -91,7 +91,7 @@ def measure(model_id: int) -> Pace | None:
 def places_of(run: Attempt) -> int:
     """How many places of its device a run took."""
     size = run.generation.num_images * run.generation.width * run.generation.height
-    return run.device.places_of(run.generation.model.slug, size) if run.device is not None else 1
+    return run.device.places_of(run.generation.model, size) if run.device is not None else 1
 
 
 def quantile(ascending: Sequence[float], share: float) -> float:

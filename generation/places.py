@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from threading import Condition, Event
 
 from generation.models import DiffusionModel
@@ -51,20 +51,20 @@ class Places:
             self._taken[model.slug] += takes
             self._inside += 1
             self._changed.notify_all()  # there may be room for the next one too
-        held = [takes]
-        try:
-            yield lambda: self._give_up(model, held)
-        finally:
-            with self._changed:
-                self._inside -= 1
-                self._has_one_alone &= not alone
-            self._give_up(model, held)
+        with ExitStack() as held:
+            held.callback(self._give_up, model, takes)
+            try:
+                yield held.close
+            finally:
+                with self._changed:
+                    self._inside -= 1
+                    self._has_one_alone &= not alone
+                    self._changed.notify_all()
 
-    def _give_up(self, model: DiffusionModel, held: list[int]) -> None:
-        """Once; the next one may have it."""
+    def _give_up(self, model: DiffusionModel, takes: int) -> None:
+        """The next one may have it."""
         with self._changed:
-            while held:
-                self._taken[model.slug] -= held.pop()
+            self._taken[model.slug] -= takes
             self._changed.notify_all()
 
     def _has_room(self, model: DiffusionModel, *, alone: bool) -> bool:

@@ -44,11 +44,11 @@ class DeviceQuerySet(models.QuerySet["Device"]):
         alone = self.model.objects.filter(attempts__outcome=Outcome.RUNNING, attempts__generation__runs_alone=True)
         devices = self.alive().serving(model).exclude(pk__in=alone.values("pk"))
         by_pk = {device.pk: device for device in devices}
-        size = ("model__slug", "num_images", "width", "height")
+        size = ("model", "num_images", "width", "height")
         running = self.model.objects.filter(pk__in=by_pk, attempts__outcome=Outcome.RUNNING)
         busy = Counter[int]()
-        for pk, slug, *factors in running.values_list("pk", *(f"attempts__generation__{name}" for name in size)):
-            busy[pk] += by_pk[pk].places_of(slug, prod(factors))
+        for pk, of, *factors in running.values_list("pk", *(f"attempts__generation__{name}" for name in size)):
+            busy[pk] += by_pk[pk].places_of(model, prod(factors)) if of == model.pk else 1
         return sum(max(0, device.at_once(model) - busy[pk]) for pk, device in by_pk.items())
 
 
@@ -101,10 +101,10 @@ class Device(models.Model):
         """How many generations of `model` it takes at once: all its slots, until it has found out what pays off."""
         return min(self.slots, self.facts.get(model.slug, {}).get("at_once", self.slots))
 
-    def places_of(self, slug: str, pixels: int) -> int:
-        """How many of the places for generations of a model one of so many pixels in all takes."""
-        facts = self.facts.get(slug, {})
-        return places(pixels, usual=facts.get("pixels", 0), at_once=facts.get("at_once", self.slots))
+    def places_of(self, model: DiffusionModel, pixels: int) -> int:
+        """How many of these one takes whose pictures have so many pixels in all."""
+        usual = self.facts.get(model.slug, {}).get("pixels", 0)
+        return places(pixels, usual=usual, at_once=self.at_once(model))
 
     def quarantine_if_sick(self) -> bool:
         """Give it nothing new if its last workers died one after another; True if it is in quarantine now.

@@ -88,6 +88,17 @@ def test_a_device_that_runs_a_large_picture_has_fewer_places_free(broker, model)
     assert housekeeping.redispatch_to_idle() == 2
 
 
+def test_a_large_picture_of_another_model_counts_once(broker, model):
+    for _ in range(5):
+        make_backed_off()
+    other = factories.make_model(slug="other")
+    facts = {model.slug: {"at_once": 4}, "other": {"at_once": 18, "pixels": 256 * 256}}
+    device = factories.make_device(slots=24, facts=facts)
+    factories.make_generation(model=other, width=2048, height=2048).claim(device=device, dispatch_no=0)
+
+    assert housekeeping.redispatch_to_idle() == 3
+
+
 def test_each_of_the_same_size_counts(broker, model):
     for _ in range(5):
         make_backed_off()

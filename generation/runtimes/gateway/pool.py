@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from threading import Condition, Event, Thread
 
@@ -32,12 +33,12 @@ class Fault:
 
 @dataclass(eq=False)
 class Member:
-    """A server of the pool. Generations of this process that take `in_flight` places are with it now."""
+    """A server of the pool. `in_flight` tells of each model how many places generations of this process take there."""
 
     name: str
     runtime: Runtime
     is_well: bool = True
-    in_flight: int = 0
+    in_flight: Counter[str] = field(default_factory=Counter)
     lent_at: float = 0.0
     busy_until: float = 0.0
     models: dict[str, ModelSource] = field(default_factory=dict)
@@ -107,11 +108,9 @@ class Pool:
         """
         nobody = cause or ServerUnavailable("None of the servers answers. Look after them; it is tried again.")
         member, takes = self._wait_for(request, besides, patience_seconds, while_waiting, nobody)
-        held = [takes]
-        try:
-            yield member, lambda: self._give_back(member, held)
-        finally:
-            self._give_back(member, held)
+        with ExitStack() as held:
+            held.callback(self._give_back, member, request.model, takes)
+            yield member, held.close
 
     def note_failure(self, member: Member, error: EngineError) -> None:
         """It did not answer, or went away: it gets nothing until a check finds it well."""
@@ -163,21 +162,19 @@ class Pool:
                 self._changed.wait(AIR_SECONDS)
             while_waiting()
 
-    def _give_back(self, member: Member, held: list[int]) -> None:
-        """Once."""
+    def _give_back(self, member: Member, model: ModelSource, takes: int) -> None:
         with self._changed:
-            while held:
-                member.in_flight -= held.pop()
+            member.in_flight[model.slug] -= takes
             self._changed.notify_all()
 
     def _has_room(self, member: Member, model: ModelSource) -> bool:
-        return member.busy_until <= time.monotonic() and member.in_flight < member.at_once(model)
+        return member.busy_until <= time.monotonic() and member.in_flight[model.slug] < member.at_once(model)
 
     def _take(self, free: list[Member], request: ImageRequest) -> tuple[Member, int]:
         """Who has least to do for what it can; among equals, who was asked longest ago. And what it took there."""
-        member = min(free, key=lambda one: (one.in_flight / one.at_once(request.model), one.lent_at))
+        member = min(free, key=lambda one: (one.in_flight.total() / one.at_once(request.model), one.lent_at))
         takes = member.places_of(request)
-        member.in_flight += takes
+        member.in_flight[request.model.slug] += takes
         member.lent_at = time.monotonic()
         return member, takes
 

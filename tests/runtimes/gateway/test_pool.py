@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -121,7 +122,7 @@ def test_a_server_that_has_taken_a_last_step_has_room_while_it_decodes(calls):
     for call in started:
         call.result()
     assert are_both_there == [True, True]
-    assert gateway._pool.members[0].in_flight == 0
+    assert gateway._pool.members[0].in_flight.total() == 0
     gateway.close()
 
 
@@ -141,7 +142,7 @@ def draw_on(servers, sizes, *, calls):
         server.gate.set()
     for call in started:
         call.result()
-    assert [member.in_flight for member in gateway._pool.members] == [0 for _ in servers]
+    assert [member.in_flight.total() for member in gateway._pool.members] == [0 for _ in servers]
     gateway.close()
     return [[request.width for request in server.requests] for server in servers]
 
@@ -160,6 +161,24 @@ def test_a_large_picture_counts_for_several(calls):
     drawn = draw_on(servers, [256, 512, 256, 256], calls=calls)
 
     assert drawn == [[256, 256], [512, 256]]
+
+
+def test_a_large_picture_of_one_model_keeps_no_other_model_waiting(calls):
+    only, other = Server(at_once=3), replace(SHIPPED, slug="other")
+    only.usual_pixels = 256 * 256
+    gateway = GatewayRuntime({"only": only}, check_seconds=3600)
+    for model in (SHIPPED, other):
+        load_everywhere(gateway, model)
+    only.gate.clear()
+
+    started = [calls.submit(draw, gateway, model=model, width=1024, height=1024) for model in (SHIPPED, SHIPPED, other)]
+    have_arrived = [only.arrivals.acquire(timeout=PATIENCE_SECONDS) for _ in started]
+
+    only.gate.set()
+    for call in started:
+        call.result()
+    assert have_arrived == [True] * 3
+    gateway.close()
 
 
 def test_servers_that_run_one_large_picture_each_run_one_each(servers, gateway):
