@@ -10,11 +10,11 @@ import logging
 import queue
 import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -49,8 +49,9 @@ class Compiler:
         self._wanted: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._ready: dict[Any, dict[int, Recording]] = {}
         self._asked: set[Any] = set()  # what is being compiled, and what will not be again
-        self._loaded: dict[Path, tuple[weakref.ref[torch.nn.Module], Callable[..., Any]]] = {}
+        self._loaded: WeakKeyDictionary[torch.nn.Module, dict[Path, Callable[..., Any]]] = WeakKeyDictionary()
         self._epoch = 0
+        self._changing = threading.Lock()
         self._is_at_rest = threading.Event()  # nothing is being built
         self._is_at_rest.set()
         self._gives_way = False
@@ -90,9 +91,10 @@ class Compiler:
 
     def forget(self) -> None:
         """Drop what is wanted and what is ready: it may be of a model that is in memory no more."""
-        self._epoch += 1
-        self._ready.clear()
-        self._asked.clear()
+        with self._changing:
+            self._epoch += 1
+            self._ready.clear()
+            self._asked.clear()
 
     def give_way(self) -> bool:
         """Whether something was being built, whose memory on the device is free now; it is not built again."""
@@ -127,9 +129,9 @@ class Compiler:
         if not file.exists():
             self._build(job.call, file=file)
         recordings = self._record(job, self._load(file, job.call.layout.callee.function))
-        self._ready[_kind(job.call)] = recordings
-        if job.epoch != self._epoch:  # asked after that, for it may be forgotten at any time
-            self._ready.pop(_kind(job.call), None)
+        with self._changing:  # or what is being forgotten could be handed out after all
+            if job.epoch == self._epoch:
+                self._ready[_kind(job.call)] = recordings
 
     def _build(self, call: Call, *, file: Path) -> None:
         started = time.perf_counter()
@@ -145,26 +147,24 @@ class Compiler:
 
     def _load(self, file: Path, function: Callable[..., Any]) -> Callable[..., Any]:
         """The compiled function; once for each module, for what was loaded stays in memory."""
-        module = packages.module_of(function)
-        of, package = self._loaded.get(file, (None, None))
-        if package is None or of is None or of() is not module:
-            package = packages.load(file, function=function, device=self._device)
-            self._loaded[file] = weakref.ref(module), package
-        return package
+        loaded = self._loaded.setdefault(packages.module_of(function), {})
+        if file not in loaded:
+            loaded[file] = packages.load(file, function=function, device=self._device)
+        return loaded[file]
 
     def _record(self, job: _Job, function: Callable[..., Any]) -> dict[int, Recording]:
         """Recordings of the compiled forward for each number of rows, compared with the eager one first."""
         torch.cuda.synchronize(self._device)  # the rows were made on another stream
         probe = Probe(job.call, least_rows=min(job.counts))
-        recordings, errors = {}, []
+        recordings, worst = {}, 0.0
         for count in job.counts:
             call = probe.call(count).to(function)
-            errors.append(probe.error_of(call))
-            if not errors[-1] <= probe.tolerated_error:
-                raise RuntimeError(f"compiled, its output for {count} rows differs by {errors[-1]:.1e}")
+            if not (error := probe.error_of(call)) <= probe.tolerated_error:
+                raise RuntimeError(f"compiled, its output for {count} rows differs by {error:.1e}")
+            worst = max(worst, error)
             recordings[count] = record(call, device=self._device, pool=job.pool)
         counts = ", ".join(map(str, job.counts))
-        logger.info("Recorded %s rows of %s, compiled: %.1e off at most.", counts, job.call.shape, max(errors))
+        logger.info("Recorded %s rows of %s, compiled: %.1e off at most.", counts, job.call.shape, worst)
         return recordings
 
 

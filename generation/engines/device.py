@@ -22,6 +22,9 @@ from generation.engines.types import DeviceDescription
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 _DEVICE_FAILURE = ("CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS", "cuDNN error")
 
+# While a CUDA graph is being recorded PyTorch gives no memory back, whoever asks for that.
+while_nothing_is_recorded = threading.Lock()
+
 
 def open_device(name: str) -> torch.device:
     """The device that torch knows by this name, "cpu" or "cuda:0"; raises DeviceLost if it is not there."""
@@ -94,7 +97,8 @@ def free_memory(device: torch.device) -> None:
     """Give back what nothing refers to any more."""
     gc.collect()
     if device.type == "cuda":
-        torch.cuda.empty_cache()
+        with while_nothing_is_recorded:
+            torch.cuda.empty_cache()
 
 
 def synchronize(device: torch.device) -> None:

@@ -16,7 +16,6 @@ from generation.engines.batching import Batcher
 from generation.engines.equivalence import Verdict, judge
 from generation.engines.errors import DeviceLost
 from generation.engines.forwards import Forwards
-from generation.engines.knees import DOUBLINGS
 from generation.engines.loaded_model import LoadedModel
 from generation.engines.notebook import Notebook
 from generation.engines.rows import Call, Disassembler
@@ -53,17 +52,19 @@ def examine(model: LoadedModel, *, batcher: Batcher, forwards: Forwards, noteboo
         model.verdict = batcher.run_alone(lambda: judge(calls, run=forwards))
         if model.verdict.can_share:
             batcher.run_alone(lambda: model.knees.measure(calls[0], seconds_of=forwards.seconds_of))
-        is_short = model.verdict.can_share and _fitting(model, calls[0]) < _most_compared(calls)
+        most_compared = max(calls[0].count + calls[1].count, model.fixed_count)
+        is_short = model.verdict.can_share and not model.knees.may_hold(calls[0], most_compared)
         if is_short:  # the forwards that were to be compared were made in parts, which proves nothing
             single = (calls[0].part(0, 1), calls[1].part(0, 1))
             verdict = batcher.run_alone(lambda: judge(single, run=forwards))
-            can_share = verdict.can_share and _fitting(model, calls[0]) > 1
+            can_share = verdict.can_share and model.knees.may_hold(calls[0], 2)
             reason = SHORT if verdict.can_share else verdict.reason
             model.verdict = Verdict(can_share, reason=reason, rows=calls[0].count)
+    except DeviceLost:
+        raise
     except Exception as error:  # a model that cannot even be examined may still work alone, and is tried again
-        fault = devices.fault(error, device=model.device)
-        if isinstance(fault or error, DeviceLost):
-            raise fault or error from error
+        if isinstance(fault := devices.fault(error, device=model.device), DeviceLost):
+            raise fault from error
         logger.warning("%s runs unbatched, as its examination failed.", model.source.slug, exc_info=True)
         model.verdict = Verdict(False, reason=f"Its examination failed: {type(error).__name__}: {error}")
         return
@@ -71,16 +72,6 @@ def examine(model: LoadedModel, *, batcher: Batcher, forwards: Forwards, noteboo
         logger.warning("%s runs unbatched: %s", model.source.slug, model.verdict.reason)
     if not is_short:
         notebook.put(name, model.verdict.as_json())
-
-
-def _most_compared(calls: tuple[Call, Call]) -> int:
-    """How many rows the largest forward of an examination has."""
-    return max(calls[0].count + calls[1].count, calls[0].layout.callee.fixed_count)
-
-
-def _fitting(model: LoadedModel, call: Call) -> int:
-    """How many rows of the call memory holds, as far as it has run out."""
-    return model.knees.most_in_memory(call) or DOUBLINGS[-1]
 
 
 class _Seen(Exception):

@@ -14,7 +14,6 @@ from generation.engines import rows
 from generation.engines.callee import Company
 from generation.engines.compiling import Compiler
 from generation.engines.graphs import BUCKETS, Graphs
-from generation.engines.recording import while_nothing_is_recorded
 from generation.engines.rows import Call
 
 logger = logging.getLogger(__name__)
@@ -46,23 +45,16 @@ class Forwards:
         """The output for all rows of the call. Raises what the module raises."""
         if not call.can_share:
             return self._whole(call)
-        has_made_room = False
+        is_repeated = False
         while True:
             fitting = _most_in_memory(call)
             try:
                 return self._in_parts(call, fitting)
             except Exception as error:
-                if not devices.is_out_of_memory(error):
+                if not devices.is_out_of_memory(error) or not self._find_room(call, fitting, is_repeated=is_repeated):
                     raise
-                # Graphs that are recorded again at once would have to make way at every step.
-                is_too_little = has_made_room or time.monotonic() - self._made_room_at < ROOM_SECONDS
-                has_found_room = is_too_little and self._find_room(call, fitting)
-                if has_made_room and not (has_found_room or call.layout.callee.save_memory()):
-                    raise
-                if not (has_found_room or has_made_room):
-                    logger.warning("Out of memory: what can be made again makes way for %s.", call.shape)
             self.free_memory()
-            has_made_room = True
+            is_repeated = True
             self._made_room_at = time.monotonic()
 
     def forget(self, callees: Collection[str]) -> None:
@@ -74,8 +66,7 @@ class Forwards:
         """Free what can be made again."""
         if self._graphs is not None:
             self._graphs.forget_all()
-        with while_nothing_is_recorded:
-            devices.free_memory(self._device)
+        devices.free_memory(self._device)
 
     def seconds_of(self, call: Call) -> float:
         """How long the forward takes once it is warm. Raises MemoryError where it does not fit."""
@@ -106,10 +97,19 @@ class Forwards:
         logger.warning("Out of memory: what was being compiled has given way.")
         return True
 
-    def _find_room(self, call: Call, fitting: int) -> bool:
-        """Whether something gave way, or fewer rows will do."""
-        if self._stop_compiling():
+    def _find_room(self, call: Call, fitting: int, *, is_repeated: bool) -> bool:
+        """Whether the call is worth another try, once what can be made again is freed."""
+        # Graphs that are recorded again at once would have to make way at every step.
+        is_too_little = is_repeated or time.monotonic() - self._made_room_at < ROOM_SECONDS
+        if is_too_little and (self._stop_compiling() or self._halve(call, fitting)):
             return True
+        if is_repeated:
+            return call.layout.callee.save_memory()
+        logger.warning("Out of memory: what can be made again makes way for %s.", call.shape)
+        return True
+
+    def _halve(self, call: Call, fitting: int) -> bool:
+        """Whether fewer rows will do."""
         if call.layout.company is not Company.ANY or fitting == 1:
             return False
         logger.warning("Out of memory: from now on %s rows of %s share a forward.", fitting // 2, call.shape)

@@ -76,14 +76,19 @@ class Knees:
             spent += seconds
             if spent + 2 * seconds > MOST_SECONDS:
                 break
-        logger.info("%s: %s rows share a forward, %.1f ms a row.", call.shape, best, 1000 * per_row)
         self._notebook.put(f"{_KNEE}{call.shape}", best)
         self._notebook.put(f"{_ENOUGH}{call.layout.callee.name}", best * _latents_of(call))
         self._notebook.put(f"{_USUAL}{call.layout.callee.name}", _latents_of(call))
+        logger.info("%s: %s rows share a forward, %.1f ms a row.", call.shape, self.of(call), 1000 * per_row)
 
     def most_in_memory(self, call: Call) -> int | None:
         """What fitted after memory had run out; a call is not split for the knee, so its bits do not depend on it."""
         return self._fitting(call.shape)
+
+    def may_hold(self, call: Call, count: int) -> bool:
+        """Whether memory has not run out for so many rows."""
+        fitting = self.most_in_memory(call)
+        return fitting is None or count <= fitting
 
     def lower(self, call: Call, count: int) -> None:
         """Note that the memory does not hold more than this now."""

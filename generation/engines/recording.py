@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -10,10 +9,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from generation.engines.device import while_nothing_is_recorded
 from generation.engines.rows import Call
-
-# While anything is being recorded PyTorch gives no memory back, whoever asks for that.
-while_nothing_is_recorded = threading.Lock()
 
 
 class Pool:
