@@ -35,6 +35,7 @@ class _Job:
     """A call to compile, and the numbers of its rows to record; `epoch` tells whether it was forgotten since."""
 
     call: Call
+    is_made: torch.cuda.Event  # the call's rows are made on another stream
     counts: Sequence[int]
     pool: Pool
     epoch: int
@@ -80,7 +81,9 @@ class Compiler:
         self._asked.add(_kind(call))
         # Their own memory, in plain order: a view of one number for all rows would be compiled as such.
         copies = (part.clone(memory_format=torch.contiguous_format) for part in call.rows if not isinstance(part, list))
-        self._wanted.put(_Job(replace(call, rows=tuple(copies)), counts, pool, self._epoch))
+        call = replace(call, rows=tuple(copies))
+        is_made = torch.cuda.current_stream(self._device).record_event()
+        self._wanted.put(_Job(call, is_made, counts, pool, self._epoch))
 
     def take(self, call: Call) -> Mapping[int, Recording]:
         """The recordings of calls like this one by their number of rows, once, when they are ready."""
@@ -125,6 +128,7 @@ class Compiler:
         """What was forgotten meanwhile is neither begun nor handed out."""
         if job.epoch != self._epoch:
             return
+        job.is_made.wait()
         file = packages.path_of(job.call, device=self._device, folder=self._folder)
         if not file.exists():
             self._build(job.call, file=file)
@@ -154,7 +158,6 @@ class Compiler:
 
     def _record(self, job: _Job, function: Callable[..., Any]) -> dict[int, Recording]:
         """Recordings of the compiled forward for each number of rows, compared with the eager one first."""
-        torch.cuda.synchronize(self._device)  # the rows were made on another stream
         probe = Probe(job.call, least_rows=min(job.counts))
         recordings, worst = {}, 0.0
         for count in job.counts:

@@ -102,9 +102,12 @@ def free_memory(device: torch.device) -> None:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has finished everything."""
+    """Wait until the device has done what was launched on this thread's stream.
+
+    To wait for the whole device is an error while another thread records, and ends what it records.
+    """
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        torch.cuda.current_stream(device).synchronize()
 
 
 def start_measuring_memory(device: torch.device) -> None:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
+from generation.engines import device as devices
 from generation.engines.batching import Batcher
 from generation.engines.callee import Company
 from generation.engines.flight import Flight
@@ -209,6 +210,17 @@ def test_other_threads_launch_and_allocate_while_a_graph_is_recorded(denoiser, g
 
     assert denoiser.counts == [1, 1]
     assert torch.equal(outputs[2], call.run()[0])
+
+
+def test_other_threads_wait_for_what_they_launched_while_a_graph_is_recorded(denoiser, graphs):
+    call = take_apart(callee_of(denoiser), noise(), 0.0)
+
+    with ThreadPoolExecutor(1) as others:
+        denoiser.register_forward_pre_hook(lambda *_: others.submit(devices.synchronize, GPU).result(60))
+        for _ in range(3):
+            graphs.run(call)
+
+    assert denoiser.counts == [1, 1]
 
 
 @pytest.mark.parametrize(("count", "bucket"), [(1, 1), (3, 4), (5, 6), (7, 8), (33, 33)])
