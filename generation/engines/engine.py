@@ -194,7 +194,8 @@ class Engine:
             device=self._device,
         )
         self._forget(model.callee_names())  # of one that was unloaded while a generation still ran with it
-        examine(model, batcher=self._denoiser, forwards=self._forwards, notebook=self._notebook)
+        with self._forwards.uncompiled():
+            examine(model, batcher=self._denoiser, forwards=self._forwards, notebook=self._notebook)
         self._models[source.slug] = model
         return model
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -56,6 +57,18 @@ class Forwards:
             self.free_memory()
             is_repeated = True
             self._made_room_at = time.monotonic()
+
+    @contextmanager
+    def uncompiled(self) -> Iterator[None]:
+        """No forward in the block is replaced by a compiled one, which would take another time and give other bits."""
+        if self._graphs is None:
+            yield
+            return
+        self._graphs.takes_compiled = False
+        try:
+            yield
+        finally:
+            self._graphs.takes_compiled = True
 
     def forget(self, callees: Collection[str]) -> None:
         """Free what is kept for callees of these names."""

@@ -54,6 +54,7 @@ class Graphs:
         self._kept: OrderedDict[Any, _Kept] = OrderedDict()
         self._seen: set[Any] = set()
         self._pool = Pool()
+        self.takes_compiled = True  # or they are neither asked for nor taken into use
 
     def run(self, call: Call) -> Any:
         """The output of the call; it may be kept."""
@@ -69,7 +70,7 @@ class Graphs:
             self._record(key, call)
         self._kept.move_to_end(key)
         may_compile = call.layout.company is Company.ANY and call.count <= MOST_ROWS
-        if self._compiler is not None and may_compile:
+        if self._compiler is not None and self.takes_compiled and may_compile:
             self._have_compiled(call, compiler=self._compiler)
         kept = self._kept[key]
         if kept.recording is None:

@@ -9,6 +9,8 @@ import torch
 from generation.engines import packages
 from generation.engines.callee import Callee
 from generation.engines.compiling import Compiler
+from generation.engines.forwards import Forwards
+from generation.engines.graphs import REPLAYS_WORTH_COMPILING
 from generation.engines.knees import OneAtATime
 from generation.engines.recording import Pool
 from generation.engines.rows import Disassembler
@@ -51,6 +53,34 @@ def test_a_forward_is_compiled_once_and_recorded_for_each_number_of_rows(compile
     assert sorted(recordings) == [2, 4]
     with torch.no_grad():
         torch.testing.assert_close(recordings[4].replay(call)[0], call.run()[0], rtol=1e-3, atol=1e-3)
+
+
+def test_forwards_that_are_examined_stay_uncompiled(call):
+    class Ready:
+        """Has compiled everything."""
+
+        wanted = 0
+
+        def has(self, call):
+            return True
+
+        def want(self, call, *, counts, pool):
+            self.wanted += 1
+
+        def take(self, call):
+            return {}
+
+    compiler = Ready()
+    forwards = Forwards(GPU, compiler=compiler)
+    with torch.no_grad():
+        with forwards.uncompiled():
+            for _ in range(4):
+                forwards(call)
+        assert compiler.wanted == 0
+
+        for _ in range(REPLAYS_WORTH_COMPILING):
+            forwards(call)
+        assert compiler.wanted == 1
 
 
 def test_what_is_being_built_ends_when_it_has_to_give_way(compiler, call, monkeypatch):
