@@ -36,7 +36,7 @@ class _Kept:
 
     recording: Recording | None
     is_compiled: bool = False
-    replays: int = 0
+    replays: int = 0  # since it may be compiled
 
 
 class Graphs:
@@ -53,7 +53,7 @@ class Graphs:
         self._most = most
         self._kept: OrderedDict[Any, _Kept] = OrderedDict()
         self._seen: set[Any] = set()
-        self._pool = Pool()
+        self._pool = Pool(device)
         self.takes_compiled = True  # or they are neither asked for nor taken into use
 
     def run(self, call: Call) -> Any:
@@ -75,7 +75,7 @@ class Graphs:
         kept = self._kept[key]
         if kept.recording is None:
             return call.run()
-        kept.replays += 1
+        kept.replays += self.takes_compiled
         return kept.recording.replay(call)
 
     def forget(self, callees: Collection[str]) -> None:
@@ -94,6 +94,7 @@ class Graphs:
         if not kept.is_compiled and (is_often or (kept.replays == 1 and compiler.has(call))):
             compiler.want(call, counts=_counts_beside(call), pool=self._pool)
         for count, recording in compiler.take(call).items():
+            recording.hand_over()
             self._keep((call.key, count), _Kept(recording, is_compiled=True))
 
     def _keep(self, key: Any, kept: _Kept) -> None:

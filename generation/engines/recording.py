@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import torch
@@ -14,9 +13,13 @@ from generation.engines.rows import Call
 
 
 class Pool:
-    """Memory that recordings have in common, so no two of them may be replayed at once."""
+    """Memory and a stream that recordings have in common, so no two of them may be replayed at once.
 
-    def __init__(self) -> None:
+    cuBLAS keeps a workspace for each stream, in the memory of whatever is recorded there first.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.stream = torch.cuda.Stream(device)
         self.handle = torch.cuda.graph_pool_handle()
         self._failed: list[torch.cuda.CUDAGraph] = []
 
@@ -44,6 +47,12 @@ class Recording:
     common: tuple[Any, ...]
     output: Any
 
+    def hand_over(self) -> None:
+        """From now on this thread's stream uses the buffers, which were made on another one."""
+        for buffer in (*self.inputs, *self.common):
+            if isinstance(buffer, torch.Tensor) and buffer.is_cuda:
+                buffer.record_stream(torch.cuda.current_stream(buffer.device))
+
     def replay(self, call: Call) -> Any:
         """The output for the call's rows, in memory of its own: the next replay writes over the buffers."""
         for buffer, rows in zip(self.inputs, call.rows, strict=True):
@@ -57,22 +66,16 @@ def record(call: Call, *, device: torch.device, pool: Pool) -> Recording:
     inputs = tuple(rows.to(device).clone() for rows in call.rows if isinstance(rows, torch.Tensor))
     common = tuple(leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in call.common)
     graph = torch.cuda.CUDAGraph()
-    stream = _stream(device)
     try:
         # The stream is set out here as well, because PyTorch's capture leaves it set when it fails. Other threads go on
         # launching and allocating meanwhile, which only the thread-local mode tolerates.
         with (
             while_nothing_is_recorded,
-            torch.cuda.stream(stream),
-            torch.cuda.graph(graph, pool=pool.handle, stream=stream, capture_error_mode="thread_local"),
+            torch.cuda.stream(pool.stream),
+            torch.cuda.graph(graph, pool=pool.handle, stream=pool.stream, capture_error_mode="thread_local"),
         ):
             output = replace(call, rows=inputs, common=common).run()
     except Exception:
         pool.renew_after(graph)
         raise
     return Recording(graph, inputs, common, output)
-
-
-@cache
-def _stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)

@@ -10,7 +10,6 @@ from generation.engines import packages
 from generation.engines.callee import Callee
 from generation.engines.compiling import Compiler
 from generation.engines.forwards import Forwards
-from generation.engines.graphs import REPLAYS_WORTH_COMPILING
 from generation.engines.knees import OneAtATime
 from generation.engines.recording import Pool
 from generation.engines.rows import Disassembler
@@ -46,7 +45,7 @@ def wait_until(is_so):
 
 
 def test_a_forward_is_compiled_once_and_recorded_for_each_number_of_rows(compiler, call):
-    compiler.want(call, counts=[2, 4], pool=Pool())
+    compiler.want(call, counts=[2, 4], pool=Pool(GPU))
 
     recordings = wait_until(lambda: compiler.take(call))
 
@@ -78,7 +77,7 @@ def test_forwards_that_are_examined_stay_uncompiled(call):
                 forwards(call)
         assert compiler.wanted == 0
 
-        for _ in range(REPLAYS_WORTH_COMPILING):
+        for _ in range(2):
             forwards(call)
         assert compiler.wanted == 1
 
@@ -94,7 +93,7 @@ def test_what_is_being_built_ends_when_it_has_to_give_way(compiler, call, monkey
         raise RuntimeError("it is not wanted any more")
 
     monkeypatch.setattr(packages, "build", build)
-    compiler.want(call, counts=[2], pool=Pool())
+    compiler.want(call, counts=[2], pool=Pool(GPU))
     assert is_building.wait(PATIENCE_SECONDS)
 
     assert compiler.give_way() and has_ended.is_set()
