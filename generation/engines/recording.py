@@ -9,7 +9,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from generation.engines.device import while_nothing_is_recorded
-from generation.engines.rows import Call
+from generation.engines.rows import Call, tensors
 
 
 class Pool:
@@ -49,8 +49,8 @@ class Recording:
 
     def hand_over(self) -> None:
         """From now on this thread's stream uses the buffers, which were made on another one."""
-        for buffer in (*self.inputs, *self.common):
-            if isinstance(buffer, torch.Tensor) and buffer.is_cuda:
+        for buffer in tensors((self.inputs, self.common)):
+            if buffer.is_cuda:
                 buffer.record_stream(torch.cuda.current_stream(buffer.device))
 
     def replay(self, call: Call) -> Any:
