@@ -19,6 +19,8 @@ def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluste
 
 def test_who_kills_the_worker_that_others_share_is_tried_alone_and_stopped(cluster):
     cluster.kill("cpu1")  # so that both run on the other
+    cluster.wait_for_end("cpu1")  # or it takes one of them along, which begins late
+    cluster.until(lambda: cluster.ask("Device.objects.alive().count()") == 1)
     innocent, poison = cluster.submit(**LONG), cluster.submit(**LONG)
     cluster.until(lambda: all(cluster.look(one)["status"] == Status.RUNNING for one in (innocent, poison)))
     cluster.order(f"step-30@{poison['id']}", "each SIGSEGV")
